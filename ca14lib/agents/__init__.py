@@ -1,0 +1,54 @@
+"""Agents, one file per algorithm; those of one section are in the sub-package of its name."""
+
+from pathlib import Path
+
+import torch
+
+from ca14lib.agents.base import Agent, AgentConfig, DiscreteAgent, space_from_json
+from ca14lib.agents.check import check_agent
+from ca14lib.agents.checkpoint import read_checkpoint
+from ca14lib.agents.dqn import DQN, DQNConfig
+from ca14lib.agents.offline import DiscreteBC, DiscreteCQL, DiscreteIQL
+from ca14lib.data import Normalizer
+
+__all__ = ["AGENTS", "DQN", "Agent", "AgentConfig", "DQNConfig", "DiscreteAgent", "agent_class", "check_agent", "load_agent"]
+
+AGENTS: dict[str, type[Agent]] = {cls.__name__: cls for cls in (DQN, DiscreteBC, DiscreteCQL, DiscreteIQL)}
+
+
+def agent_class(name: str) -> type[Agent]:
+    """The agent class of a name such as ``"DiscreteIQL"``.
+
+    Raises:
+        ValueError: Listing the names there are, if there is no such agent.
+    """
+    if name not in AGENTS:
+        raise ValueError(f"unknown agent {name!r}; there are {', '.join(AGENTS)}")
+    return AGENTS[name]
+
+
+def load_agent(path: str | Path, device: str | torch.device = "cpu") -> Agent:
+    """Build the agent that a checkpoint holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or no checkpoint of an agent of this course.
+    """
+    tensors, metadata = read_checkpoint(path)
+    if "agent" not in metadata:
+        raise ValueError(f"{path} holds no agent")
+    cls = agent_class(metadata["agent"])
+    space = space_from_json(metadata["observation_space"])
+    normalizer = None
+    if metadata["normalizer"]:
+        zeros = torch.zeros(space.shape or ())
+        normalizer = Normalizer(zeros, zeros)  # its numbers come with the tensors
+    agent = cls(
+        space,
+        space_from_json(metadata["action_space"]),
+        cls.config_class(**metadata["config"]),
+        normalizer=normalizer,
+        device=device,
+    )
+    agent.restore(tensors, metadata)
+    return agent

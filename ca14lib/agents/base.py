@@ -1,0 +1,282 @@
+"""What all agents share: construction from spaces and a seed, acting, policy tables, saving and loading."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
+from ca14lib.data import Normalizer, Transitions
+from ca14lib.environments import TabularModel
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Fields that every algorithm's configuration has; subclasses add theirs and check their ranges."""
+
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    learning_rate: float = 3e-4
+    discount: float = 0.99  # γ
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        require(all(width >= 1 for width in self.hidden_sizes), "hidden_sizes", self.hidden_sizes, "positive integers")
+        require(len(self.hidden_sizes) >= 1, "hidden_sizes", self.hidden_sizes, "at least one layer")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "> 0")
+        require(0 < self.discount <= 1, "discount", self.discount, "in (0, 1]")
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise a ValueError that names the argument, its value and what was expected, unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{name} must be {expected}, got {value}")
+
+
+class Agent(nn.Module):
+    """Base class: a module that acts, updates itself from batches, and is saved whole.
+
+    A subclass builds its networks in :meth:`_build`, registers each optimiser with :meth:`_optimizer`, and implements
+    :meth:`update`.
+
+    Args:
+        observation_space: ``Box`` or ``Discrete`` space of one observation.
+        action_space: Space of one action.
+        config: The algorithm's configuration.
+        normalizer: Applied to every observation, in ``act`` and ``update`` alike; saved with the agent.
+        seed: Fixes the initial weights and the agent's own random draws.
+        device: ``"cpu"``, ``"cuda"``, …
+
+    Raises:
+        ValueError: If a space is not supported, the normalizer does not fit, or the device is not there.
+    """
+
+    config_class: ClassVar[type[AgentConfig]] = AgentConfig
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        config: Any = None,
+        *,
+        normalizer: Normalizer | None = None,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        super().__init__()
+        config = self.config_class() if config is None else config
+        if type(config) is not self.config_class:
+            raise ValueError(f"config must be a {self.config_class.__name__}, got {type(config).__name__}")
+        if normalizer is not None and tuple(normalizer.mean.shape) != observation_space.shape:
+            raise ValueError(
+                f"normalizer is for observations of shape {tuple(normalizer.mean.shape)}, "
+                f"the space has {observation_space.shape}"
+            )
+        self.observation_space, self.action_space, self.config = observation_space, action_space, config
+        self.device = checked_device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.normalizer = normalizer
+        self.to(self.device)
+        # initial weights come from a forked copy of the global generator: the global one is left as it was
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build()
+        self.to(self.device)
+
+    def _build(self) -> None:
+        raise NotImplementedError
+
+    def _optimizer(self, name: str, *modules: nn.Module) -> torch.optim.Optimizer:
+        """Adam over the modules' parameters, saved under ``name``."""
+        parameters = [parameter for module in modules for parameter in module.to(self.device).parameters()]
+        self.optimizers[name] = torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=True)
+        return self.optimizers[name]
+
+    def update(self, batch: Transitions) -> dict[str, Tensor]:
+        """One gradient step on a batch; returns 0-d tensors to log."""
+        raise NotImplementedError
+
+    def act(self, observation: ArrayLike, *, mask: ArrayLike | None = None, deterministic: bool = False) -> NDArray:
+        """Actions for a batch of observations.
+
+        Args:
+            observation: ``[N, …]``.
+            mask: ``[N, A]``, true where an action is allowed; None for all.
+            deterministic: Take the best action instead of drawing from the policy.
+        Returns:
+            Actions ``[N, …]``.
+        """
+        raise NotImplementedError
+
+    def _input(self, observation: Tensor) -> Tensor:
+        """What the networks see of a raw observation."""
+        return observation if self.normalizer is None else self.normalizer(observation)
+
+    def _observation_tensor(self, observation: ArrayLike) -> Tensor:
+        array = np.asarray(observation)
+        if array.shape[1:] != self.observation_space.shape or array.ndim == 0:
+            raise ValueError(f"observation must have shape [N, *{self.observation_space.shape}], got {array.shape}")
+        if isinstance(self.observation_space, gym.spaces.Discrete):
+            if array.dtype.kind not in "iu":
+                raise ValueError(f"observation must be integers, got dtype {array.dtype}")
+            if array.size and (array.min() < 0 or array.max() >= self.observation_space.n):
+                raise ValueError(f"observation must lie in 0…{self.observation_space.n - 1}, got {array.min()} to {array.max()}")
+            return torch.as_tensor(array.astype(np.int64), device=self.device)
+        if not np.isfinite(array).all():
+            raise ValueError("observation must be finite, got NaN or infinity")
+        return torch.as_tensor(array.astype(np.float32), device=self.device)
+
+    # Saving and loading
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that training continues from, as named tensors and JSON-able metadata."""
+        tensors = {f"module.{name}": value for name, value in self.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            for index, slots in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{name}.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items()}
+        tensors["generator"] = self.generator.get_state()
+        metadata = {
+            "agent": type(self).__name__,
+            "config": asdict(self.config),
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "normalizer": self.normalizer is not None,
+        }
+        return tensors, metadata
+
+    def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        """Take over a state; nothing is changed if it does not fit this agent.
+
+        Raises:
+            ValueError: If the state is of another algorithm, configuration or space.
+        """
+        own_tensors, own = self.state()
+        for key in ("agent", "config", "observation_space", "action_space", "normalizer"):
+            if _jsonable(own[key]) != metadata.get(key):
+                raise ValueError(f"the checkpoint's {key} is {metadata.get(key)}, this agent's is {_jsonable(own[key])}")
+        module = {n.removeprefix("module."): t for n, t in tensors.items() if n.startswith("module.")}
+        expected = self.state_dict()
+        if module.keys() != expected.keys() or any(module[n].shape != expected[n].shape for n in expected):
+            raise ValueError("the checkpoint's tensors do not fit this agent: names or shapes differ")
+        if "generator" not in tensors:
+            raise ValueError("the checkpoint lacks the agent's generator state")
+        optimizer_states = {}
+        for name, optimizer in self.optimizers.items():
+            slots: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"optimizer.{name}."):
+                    index, slot = key.removeprefix(f"optimizer.{name}.").split(".")
+                    slots.setdefault(int(index), {})[slot] = value
+            optimizer_states[name] = {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
+        self.load_state_dict(module)
+        for name, state in optimizer_states.items():
+            self.optimizers[name].load_state_dict(state)
+        self.generator.set_state(tensors["generator"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the agent, its optimisers and its generator to one file (safetensors, JSON in the header)."""
+        write_checkpoint(path, *self.state())
+
+    def load(self, path: str | Path) -> Self:
+        """Restore this agent from a file written by :meth:`save`; see :func:`ca14lib.agents.load_agent` to build one.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged or of another agent; this agent is then unchanged.
+        """
+        self.restore(*read_checkpoint(path))
+        return self
+
+
+class DiscreteAgent(Agent):
+    """Base class for discrete actions: :meth:`_scores` ranks them, :meth:`_probabilities` turns scores into a policy."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, *args: Any, **keywords: Any) -> None:
+        if not isinstance(action_space, gym.spaces.Discrete) or action_space.start != 0:
+            raise ValueError(f"{type(self).__name__} needs a Discrete action space from 0, got {action_space}")
+        self.num_actions = int(action_space.n)
+        super().__init__(observation_space, action_space, *args, **keywords)
+
+    def _scores(self, observation: Tensor) -> Tensor:
+        """Q-values or logits ``[N, A]`` of raw observations."""
+        raise NotImplementedError
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        """The stochastic policy ``[N, A]``; a forbidden action's score is −∞ and its probability must be 0."""
+        return scores.softmax(dim=-1)
+
+    @torch.no_grad()
+    def probabilities(
+        self, observation: ArrayLike, *, mask: ArrayLike | None = None, deterministic: bool = False
+    ) -> NDArray[np.float64]:
+        """Probabilities of all actions, ``[N, A]``; one-hot of the best action if deterministic."""
+        return self._policy(self._observation_tensor(observation), mask, deterministic).double().cpu().numpy()
+
+    @torch.no_grad()
+    def act(
+        self, observation: ArrayLike, *, mask: ArrayLike | None = None, deterministic: bool = False
+    ) -> NDArray[np.int64]:
+        policy = self._policy(self._observation_tensor(observation), mask, deterministic)
+        if deterministic:
+            return policy.argmax(dim=-1).cpu().numpy()
+        return torch.multinomial(policy, 1, generator=self.generator).squeeze(-1).cpu().numpy()
+
+    def policy_table(self, model: TabularModel, deterministic: bool = True) -> NDArray[np.float64]:
+        """The policy on every state of a finite problem, shape ``[S, A]``."""
+        observation = model.observation.reshape(model.num_states, *self.observation_space.shape)
+        table = self.probabilities(observation, mask=model.action_mask, deterministic=deterministic)
+        return table / table.sum(axis=1, keepdims=True)
+
+    def _policy(self, observation: Tensor, mask: ArrayLike | None, deterministic: bool) -> Tensor:
+        scores = self._scores(observation)
+        if mask is not None:
+            allowed = torch.as_tensor(np.asarray(mask), device=self.device)
+            if allowed.dtype != torch.bool or allowed.shape != scores.shape or not allowed.any(dim=-1).all():
+                raise ValueError(
+                    f"mask must be booleans of shape {tuple(scores.shape)} that allow an action in every row, "
+                    f"got dtype {allowed.dtype}, shape {tuple(allowed.shape)}"
+                )
+            scores = scores.masked_fill(~allowed, -torch.inf)
+        if deterministic:
+            return torch.nn.functional.one_hot(scores.argmax(dim=-1), self.num_actions)
+        return self._probabilities(scores)
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """The device, or a ValueError that names it and says what there is."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        available = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+        raise ValueError(f"unknown or unavailable device {device!r}; available here: {', '.join(available)}") from error
+    return found
+
+
+def space_to_json(space: gym.Space) -> dict[str, Any]:
+    """A Box or Discrete space as JSON-able data."""
+    if isinstance(space, gym.spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, gym.spaces.Box):
+        return {"type": "Box", "low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
+    raise ValueError(f"only Box and Discrete spaces can be saved, got {space}")
+
+
+def space_from_json(data: dict[str, Any]) -> gym.Space:
+    """The inverse of :func:`space_to_json`."""
+    if data.get("type") == "Discrete":
+        return gym.spaces.Discrete(data["n"], start=data["start"])
+    if data.get("type") == "Box":
+        low, high = np.array(data["low"], data["dtype"]), np.array(data["high"], data["dtype"])
+        return gym.spaces.Box(low, high, dtype=np.dtype(data["dtype"]).type)
+    raise ValueError(f"unknown space {data}")
+
+
+def _jsonable(value: Any) -> Any:
+    return json.loads(json.dumps(value))

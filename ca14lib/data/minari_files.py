@@ -1,0 +1,167 @@
+"""Minari datasets in and out (https://minari.farama.org), through Minari's own API, as HDF5."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ca14lib.data.dataset import OfflineDataset
+
+
+def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False, **metadata: Any) -> None:
+    """Store a dataset under ``dataset_id`` in Minari's local folder (environment variable MINARI_DATASETS_PATH).
+
+    Minari keeps T + 1 observations and T of everything else per episode. Costs and behaviour log-probabilities become
+    step infos. The data are written under a temporary id and renamed when complete.
+
+    Args:
+        dataset: What to store.
+        dataset_id: Minari id such as ``gridworld/mixed-v0``.
+        overwrite: Replace an existing dataset of that id.
+        metadata: Passed to ``minari.create_dataset_from_buffers`` (``author``, ``description``, …).
+    Raises:
+        FileExistsError: If the id exists and ``overwrite`` is false.
+        ValueError: If the id is malformed.
+    """
+    import minari
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    parse_dataset_id(dataset_id)  # raises ValueError with the expected form
+    target = _path(dataset_id)
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"Minari dataset {dataset_id!r} exists at {target}; pass overwrite=True to replace it")
+    transitions = dataset.transitions
+    arrays = {
+        name: getattr(transitions, name).cpu().numpy()
+        for name in ("observation", "action", "reward", "next_observation", "terminated", "truncated")
+    }
+    infos = {"cost": transitions.cost} if transitions.cost.shape[1] else {}
+    if transitions.behaviour_log_prob is not None:
+        infos["behaviour_log_prob"] = transitions.behaviour_log_prob
+    buffers = []
+    for number, rows in enumerate(dataset.episode_slices):
+        last = arrays["next_observation"][rows.stop - 1 : rows.stop]
+        buffers.append(
+            EpisodeBuffer(
+                id=number,
+                seed=dataset.seed,
+                observations=np.concatenate([arrays["observation"][rows], last]),  # type: ignore[arg-type]
+                actions=arrays["action"][rows],  # type: ignore[arg-type]
+                rewards=arrays["reward"][rows],  # type: ignore[arg-type]
+                terminations=arrays["terminated"][rows],  # type: ignore[arg-type]
+                truncations=arrays["truncated"][rows],  # type: ignore[arg-type]
+                infos={name: value[rows].cpu().numpy() for name, value in infos.items()},
+            )
+        )
+    root = _path("")
+    namespace = parse_dataset_id(dataset_id)[0]
+    if namespace is not None and namespace not in minari.list_local_namespaces():
+        minari.create_namespace(namespace)
+    with tempfile.TemporaryDirectory(prefix=".ca14-", dir=root) as temporary:
+        with _datasets_root(temporary):
+            stored = minari.create_dataset_from_buffers(
+                dataset_id,
+                buffers,
+                env=None if dataset.environment_id is None else gym.spec(dataset.environment_id),
+                observation_space=dataset.observation_space,
+                action_space=dataset.action_space,
+                algorithm_name=dataset.policy or "unknown",
+                **({"description": f"Collected with seed {dataset.seed}."} | metadata),
+            )
+        stored.storage.update_metadata({"ca14_seed": dataset.seed})
+        if target.exists():
+            shutil.rmtree(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (Path(temporary) / dataset_id).rename(target)
+
+
+def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset":
+    """Load a local Minari dataset.
+
+    Args:
+        dataset_id: Minari id.
+        environment_id: If given, the data must come from this environment.
+    Raises:
+        FileNotFoundError: If there is no such dataset here (nothing is downloaded).
+        ValueError: If the data come from another environment, or the file is damaged.
+    """
+    import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    from ca14lib.data.dataset import OfflineDataset
+
+    parse_dataset_id(dataset_id)  # raises ValueError with the expected form
+
+    path = _path(dataset_id)
+    if not path.exists():
+        known = ", ".join(sorted(minari.list_local_datasets())) or "none"
+        raise FileNotFoundError(f"no Minari dataset {dataset_id!r} at {path}; local datasets: {known}")
+    try:
+        stored = minari.load_dataset(dataset_id)
+        spec = stored.spec.env_spec
+        found = None if spec is None else spec.id
+        if environment_id is not None and found != environment_id:
+            raise ValueError(f"Minari dataset {dataset_id!r} comes from {found}, expected {environment_id}")
+        episodes = list(stored.iterate_episodes())
+    except (OSError, KeyError, EOFError) as error:
+        raise ValueError(f"Minari dataset {dataset_id!r} at {path} cannot be read: {error}") from error
+    if not episodes:
+        raise ValueError(f"Minari dataset {dataset_id!r} holds no episodes")
+
+    def joined(name: str) -> NDArray:
+        return np.concatenate([np.asarray(getattr(episode, name)) for episode in episodes])
+
+    def info(name: str) -> NDArray | None:
+        if any(not episode.infos or name not in episode.infos for episode in episodes):
+            return None
+        # some writers store an info for the reset too: the steps' own come last
+        return np.concatenate([np.asarray(episode.infos[name])[-len(episode.rewards) :] for episode in episodes])
+
+    terminated, truncated = joined("terminations").astype(bool), joined("truncations").astype(bool)
+    last = np.cumsum([len(episode.rewards) for episode in episodes]) - 1
+    truncated[last] |= ~terminated[last]  # Minari allows an episode cut by the end of collection
+    return OfflineDataset(
+        observation=np.concatenate([np.asarray(episode.observations)[:-1] for episode in episodes]),
+        action=joined("actions"),
+        reward=joined("rewards"),
+        next_observation=np.concatenate([np.asarray(episode.observations)[1:] for episode in episodes]),
+        terminated=terminated,
+        truncated=truncated,
+        observation_space=stored.observation_space,
+        action_space=stored.action_space,
+        cost=info("cost"),
+        behaviour_log_prob=info("behaviour_log_prob"),
+        environment_id=found,
+        policy=stored.storage.metadata.get("algorithm_name"),
+        seed=stored.storage.metadata.get("ca14_seed"),
+    )
+
+
+def _path(dataset_id: str) -> Path:
+    """Folder of a dataset, or of all datasets for the empty id."""
+    from minari.storage import get_dataset_path
+
+    return get_dataset_path(dataset_id)
+
+
+@contextlib.contextmanager
+def _datasets_root(path: str) -> Iterator[None]:
+    """Minari's folder of datasets, for the time being; the environment variable is Minari's only switch."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

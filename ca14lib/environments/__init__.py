@@ -1,0 +1,84 @@
+"""What agents act in: batched gridworlds, tabular models and adapters, all with the Gymnasium interface."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from ca14lib.environments.batched import BatchedEnvironment, SingleEnvironment
+from ca14lib.environments.grid import ACTION_NAMES, GridEnvironment, grid_picture, successor_table
+from ca14lib.environments.grid_world import GridWorld, GridWorldVector
+from ca14lib.environments.icu_sepsis import ICUSepsis, ICUSepsisVector
+from ca14lib.environments.probes import ProbeAction, ProbeDiscount, ProbeReward, ProbeTruncation, ProbeValue
+from ca14lib.environments.registration import ENVIRONMENTS
+from ca14lib.environments.river_swim import RiverSwim, RiverSwimVector, river_swim_model
+from ca14lib.environments.tabular import TabularEnvironment, uniform_policy
+from ca14lib.environments.tabular_model import TabularModel
+
+__all__ = [
+    "ACTION_NAMES",
+    "ENVIRONMENTS",
+    "BatchedEnvironment",
+    "GridEnvironment",
+    "GridWorld",
+    "GridWorldVector",
+    "ICUSepsis",
+    "ICUSepsisVector",
+    "ProbeAction",
+    "ProbeDiscount",
+    "ProbeReward",
+    "ProbeTruncation",
+    "ProbeValue",
+    "RiverSwim",
+    "RiverSwimVector",
+    "SingleEnvironment",
+    "TabularEnvironment",
+    "TabularModel",
+    "batched_environment",
+    "behaviour_policy",
+    "grid_picture",
+    "river_swim_model",
+    "successor_table",
+    "tabular_model",
+    "uniform_policy",
+]
+
+
+def batched_environment(environment: str | gym.Env | gym.vector.VectorEnv) -> BatchedEnvironment:
+    """The course's batched environment behind an id, a single environment or a batched one.
+
+    Raises:
+        ValueError: If the id is unknown or the environment is not one of the course's.
+    """
+    if isinstance(environment, str):
+        if environment not in gym.registry:
+            raise ValueError(f"unknown environment id {environment!r}; the course's are {', '.join(ENVIRONMENTS)}")
+        environment = gym.make(environment)
+    found: Any = environment.unwrapped
+    if isinstance(found, SingleEnvironment):
+        found = found.batched
+    if not isinstance(found, BatchedEnvironment):
+        raise ValueError(f"expected an environment of this course, got {type(found).__name__}")
+    return found
+
+
+def tabular_model(environment: str | gym.Env | gym.vector.VectorEnv) -> TabularModel:
+    """The exact model of a finite environment, given the environment or its id.
+
+    Raises:
+        ValueError: If the environment has none.
+    """
+    return batched_environment(environment).tabular_model()
+
+
+def behaviour_policy(environment: str | gym.Env | gym.vector.VectorEnv, name: str) -> NDArray[np.float64]:
+    """A behaviour that the environment offers, as a table of probabilities ``[S, A]``.
+
+    Raises:
+        ValueError: Naming the behaviours there are, if it offers no such behaviour.
+    """
+    behaviours = batched_environment(environment).behaviours()
+    if name not in behaviours:
+        raise ValueError(f"unknown behaviour {name!r}; this environment offers {', '.join(behaviours)}")
+    return behaviours[name]
