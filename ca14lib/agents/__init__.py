@@ -4,14 +4,25 @@ from pathlib import Path
 
 import torch
 
-from ca14lib.agents.base import Agent, AgentConfig, DiscreteAgent, space_from_json
+from ca14lib.agents.base import Agent, AgentConfig, DiscreteAgent, ValueAgent, space_from_json
 from ca14lib.agents.check import check_agent
 from ca14lib.agents.checkpoint import read_checkpoint
 from ca14lib.agents.dqn import DQN, DQNConfig
 from ca14lib.agents.offline import DiscreteBC, DiscreteCQL, DiscreteIQL
 from ca14lib.data import Normalizer
 
-__all__ = ["AGENTS", "DQN", "Agent", "AgentConfig", "DQNConfig", "DiscreteAgent", "agent_class", "check_agent", "load_agent"]
+__all__ = [
+    "AGENTS",
+    "DQN",
+    "Agent",
+    "AgentConfig",
+    "DQNConfig",
+    "DiscreteAgent",
+    "ValueAgent",
+    "agent_class",
+    "check_agent",
+    "load_agent",
+]
 
 AGENTS: dict[str, type[Agent]] = {cls.__name__: cls for cls in (DQN, DiscreteBC, DiscreteCQL, DiscreteIQL)}
 

@@ -62,7 +62,7 @@ class Agent(nn.Module):
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        config: Any = None,
+        config: AgentConfig | None = None,
         *,
         normalizer: Normalizer | None = None,
         seed: int = 0,
@@ -126,7 +126,9 @@ class Agent(nn.Module):
             if array.dtype.kind not in "iu":
                 raise ValueError(f"observation must be integers, got dtype {array.dtype}")
             if array.size and (array.min() < 0 or array.max() >= self.observation_space.n):
-                raise ValueError(f"observation must lie in 0…{self.observation_space.n - 1}, got {array.min()} to {array.max()}")
+                raise ValueError(
+                    f"observation must lie in 0…{self.observation_space.n - 1}, got {array.min()} to {array.max()}"
+                )
             return torch.as_tensor(array.astype(np.int64), device=self.device)
         if not np.isfinite(array).all():
             raise ValueError("observation must be finite, got NaN or infinity")
@@ -156,10 +158,12 @@ class Agent(nn.Module):
         Raises:
             ValueError: If the state is of another algorithm, configuration or space.
         """
-        own_tensors, own = self.state()
+        own = self.state()[1]
         for key in ("agent", "config", "observation_space", "action_space", "normalizer"):
             if _jsonable(own[key]) != metadata.get(key):
-                raise ValueError(f"the checkpoint's {key} is {metadata.get(key)}, this agent's is {_jsonable(own[key])}")
+                raise ValueError(
+                    f"the checkpoint's {key} is {metadata.get(key)}, this agent's is {_jsonable(own[key])}"
+                )
         module = {n.removeprefix("module."): t for n, t in tensors.items() if n.startswith("module.")}
         expected = self.state_dict()
         if module.keys() != expected.keys() or any(module[n].shape != expected[n].shape for n in expected):
@@ -195,7 +199,7 @@ class Agent(nn.Module):
 
 
 class DiscreteAgent(Agent):
-    """Base class for discrete actions: :meth:`_scores` ranks them, :meth:`_probabilities` turns scores into a policy."""
+    """Base class for discrete actions: :meth:`_scores` ranks them, :meth:`_probabilities` makes them a policy."""
 
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, *args: Any, **keywords: Any) -> None:
         if not isinstance(action_space, gym.spaces.Discrete) or action_space.start != 0:
@@ -229,9 +233,13 @@ class DiscreteAgent(Agent):
 
     def policy_table(self, model: TabularModel, deterministic: bool = True) -> NDArray[np.float64]:
         """The policy on every state of a finite problem, shape ``[S, A]``."""
-        observation = model.observation.reshape(model.num_states, *self.observation_space.shape)
-        table = self.probabilities(observation, mask=model.action_mask, deterministic=deterministic)
+        with torch.no_grad():
+            table = self._policy(self._states(model), model.action_mask, deterministic).double().cpu().numpy()
         return table / table.sum(axis=1, keepdims=True)
+
+    def _states(self, model: TabularModel) -> Tensor:
+        """The observations of all states of a finite problem."""
+        return self._observation_tensor(model.observation.reshape(-1, *(self.observation_space.shape or ())))
 
     def _policy(self, observation: Tensor, mask: ArrayLike | None, deterministic: bool) -> Tensor:
         scores = self._scores(observation)
@@ -246,6 +254,19 @@ class DiscreteAgent(Agent):
         if deterministic:
             return torch.nn.functional.one_hot(scores.argmax(dim=-1), self.num_actions)
         return self._probabilities(scores)
+
+
+class ValueAgent(DiscreteAgent):
+    """Base class for agents that learn the value of every action: :meth:`_q_values` gives them."""
+
+    def _q_values(self, observation: Tensor) -> Tensor:
+        """Learned Q-values ``[N, A]`` of raw observations."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def q_table(self, model: TabularModel) -> NDArray[np.float64]:
+        """The learned Q on every state-action pair of a finite problem, shape ``[S, A]``."""
+        return self._q_values(self._states(model)).double().cpu().numpy()
 
 
 def checked_device(device: str | torch.device) -> torch.device:

@@ -50,7 +50,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise ValueError(f"{path} is no checkpoint of this course: format {header.get('format')!r}, expected {FORMAT!r}")
+                raise ValueError(
+                    f"{path} is no checkpoint of this course: format {header.get('format')!r}, expected {FORMAT!r}"
+                )
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["json"])  # noqa: SIM118
     except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is truncated, corrupted or no checkpoint: {error}") from error

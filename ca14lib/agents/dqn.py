@@ -1,19 +1,16 @@
 """Deep Q-learning with the double estimator (Mnih et al., 2015; van Hasselt et al., 2016). Book: offline/dqn.
 
-Trained on a fixed dataset it is the course's naive baseline: nothing keeps it from trusting actions the data never show.
+On a fixed dataset it is the course's naive baseline: nothing keeps it from trusting actions the data never show.
 """
 
 import copy
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ca14lib.agents.base import AgentConfig, DiscreteAgent, require
+from ca14lib.agents.base import AgentConfig, ValueAgent, require
 from ca14lib.data import Transitions
-from ca14lib.environments import TabularModel
 from ca14lib.networks import mlp, polyak_update
 
 
@@ -73,7 +70,7 @@ def td_loss(q: Tensor, target: Tensor) -> Tensor:
     return 0.5 * (q - target).square().mean()
 
 
-class DQN(DiscreteAgent):
+class DQN(ValueAgent):
     """Double DQN with a Polyak-averaged target network."""
 
     config_class = DQNConfig
@@ -100,13 +97,14 @@ class DQN(DiscreteAgent):
     @torch.no_grad()
     def _target(self, batch: Transitions) -> Tensor:
         following = self._input(batch.next_observation)
-        next_value = double_q_value(
-            self.q_network(following), self.target_network(following), batch.next_action_mask
-        )
+        next_value = double_q_value(self.q_network(following), self.target_network(following), batch.next_action_mask)
         return td_target(batch.reward, batch.terminated, next_value, self.config.discount)
 
-    def _scores(self, observation: Tensor) -> Tensor:
+    def _q_values(self, observation: Tensor) -> Tensor:
         return self.q_network(self._input(observation))
+
+    def _scores(self, observation: Tensor) -> Tensor:
+        return self._q_values(observation)
 
     def _probabilities(self, scores: Tensor) -> Tensor:
         """ε-greedy: the best action, or with probability ε a uniform one among those allowed."""
@@ -114,9 +112,3 @@ class DQN(DiscreteAgent):
         greedy = torch.nn.functional.one_hot(scores.argmax(dim=-1), self.num_actions)
         uniform = allowed / allowed.sum(dim=-1, keepdim=True)
         return (1 - self.config.exploration) * greedy + self.config.exploration * uniform
-
-    @torch.no_grad()
-    def q_table(self, model: TabularModel) -> NDArray[np.float64]:
-        """The learned Q on every state-action pair of a finite problem, shape ``[S, A]``."""
-        observation = model.observation.reshape(model.num_states, *self.observation_space.shape)
-        return self._scores(self._observation_tensor(observation)).double().cpu().numpy()

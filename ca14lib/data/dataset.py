@@ -178,6 +178,18 @@ class OfflineDataset:
         pair = state * model.num_actions + self.transitions.action.cpu().numpy()
         return np.bincount(pair, minlength=model.num_states * model.num_actions).reshape(model.num_states, -1)
 
+    def empirical_counts(self, model: TabularModel) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What the data say about a finite problem: transitions seen ``[S, A, S]`` and reward sums ``[S, A]``."""
+        states, actions = model.num_states, model.num_actions
+        state = row_index(model.observation, self.transitions.observation.cpu().numpy())
+        following = row_index(model.observation, self.transitions.next_observation.cpu().numpy())
+        pair = state * actions + self.transitions.action.cpu().numpy()
+        counts = np.bincount(pair * states + following, minlength=states * actions * states)
+        rewards = np.bincount(pair, self.transitions.reward.cpu().numpy().astype(np.float64), states * actions)
+        return counts.reshape(states, actions, states).astype(np.int64), rewards.reshape(states, actions).astype(
+            np.float64
+        )
+
     def quality(self, model: TabularModel | None = None) -> pd.Series:
         """What the data hold, as a named series.
 
@@ -260,8 +272,7 @@ def _in_space(name: str, values: ArrayLike | Tensor, space: gym.Space, size: int
     if isinstance(space, gym.spaces.Discrete):
         if tensor.is_floating_point() or tensor.dtype == torch.bool:
             raise ValueError(f"{name} must be integers, got dtype {tensor.dtype}")
-        low, high = int(space.start), int(space.start + space.n - 1)
-        outside = (tensor < low) | (tensor > high)
+        outside = (tensor < int(space.start)) | (tensor >= int(space.start + space.n))
         tensor = tensor.long()
     elif isinstance(space, gym.spaces.Box):
         tensor = tensor.float()

@@ -54,11 +54,11 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
             EpisodeBuffer(
                 id=number,
                 seed=dataset.seed,
-                observations=np.concatenate([arrays["observation"][rows], last]),  # type: ignore[arg-type]
-                actions=arrays["action"][rows],  # type: ignore[arg-type]
-                rewards=arrays["reward"][rows],  # type: ignore[arg-type]
-                terminations=arrays["terminated"][rows],  # type: ignore[arg-type]
-                truncations=arrays["truncated"][rows],  # type: ignore[arg-type]
+                observations=np.concatenate([arrays["observation"][rows], last]),
+                actions=arrays["action"][rows],
+                rewards=arrays["reward"][rows],
+                terminations=arrays["terminated"][rows],
+                truncations=arrays["truncated"][rows],
                 infos={name: value[rows].cpu().numpy() for name, value in infos.items()},
             )
         )

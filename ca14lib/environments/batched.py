@@ -4,7 +4,7 @@ A batched environment steps ``num_envs`` independent copies with NumPy array ope
 :class:`SingleEnvironment` is the ``num_envs=1`` view of the same object, so there is one dynamics and no twin code.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +32,7 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         ValueError: If ``num_envs``, ``time_limit`` or ``render_mode`` is out of range.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata = {
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "render_modes": ["rgb_array"],
         "render_fps": 4,
@@ -140,9 +140,7 @@ class BatchedEnvironment(gym.vector.VectorEnv):
             info["final_info"], info["_final_info"] = final_info, ended
         return observation, reward, terminated, truncated, info
 
-    def advance(
-        self, action: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    def advance(self, action: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """One step of the dynamics without automatic reset: the only place that truncates."""
         reward, terminated = self._transition(action)
         self._elapsed += 1
@@ -153,7 +151,7 @@ class BatchedEnvironment(gym.vector.VectorEnv):
             truncated &= ~terminated
         return reward, terminated, truncated
 
-    def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """One RGB frame ``[height, width, 3]`` per copy, or None without a render mode."""
         if self.render_mode is None:
             return None
@@ -206,9 +204,7 @@ class SingleEnvironment(gym.Env):
     def np_random(self, generator: np.random.Generator) -> None:
         self._np_random = self.batched.np_random = generator
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; see :meth:`BatchedEnvironment.reset`."""
         observation, info = self.batched.reset(seed=seed, options=options)
         self._np_random, self._np_random_seed = self.batched.np_random, self.batched.np_random_seed
@@ -233,7 +229,7 @@ class SingleEnvironment(gym.Env):
         observation, info = batched._observe(), batched._information()
         return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first_of_each(info)
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """RGB frame ``[height, width, 3]``, or None without a render mode."""
         frames = self.batched.render()
         return None if frames is None else frames[0]

@@ -82,7 +82,7 @@ class GridEnvironment(BatchedEnvironment):
             np.zeros(2, dtype=np.float32), np.array([width - 1, height - 1], dtype=np.float32), dtype=np.float32
         )
         super().__init__(num_envs, space, gym.spaces.Discrete(4), time_limit=time_limit, render_mode=render_mode)
-        self.width, self.height, self.start, self.goal, self.walls = width, height, start, goal, tuple(walls)
+        self.width, self.height, self.start, self.goal, self.walls = width, height, start, goal, list(walls)
         self.step_reward, self.goal_reward = float(step_reward), float(goal_reward)
         self._start_cell, self._goal_cell = self.cell_index(start), self.cell_index(goal)
         self._successor = successor_table(width, height, walls).reshape(-1)
@@ -112,7 +112,9 @@ class GridEnvironment(BatchedEnvironment):
     def state_index(self, observation: NDArray) -> NDArray[np.intp]:
         cell = np.asarray(observation)
         index = cell.reshape(-1, 2).astype(np.intp)
-        inside = (cell.reshape(-1, 2) == index).all(1) & (index >= 0).all(1) & (index < (self.width, self.height)).all(1)
+        inside = (
+            (cell.reshape(-1, 2) == index).all(1) & (index >= 0).all(1) & (index < (self.width, self.height)).all(1)
+        )
         if not inside.all():
             raise ValueError(f"observation {cell.reshape(-1, 2)[~inside][0]} is no cell of this grid")
         return index[:, 0] * self.height + index[:, 1]
@@ -133,7 +135,7 @@ class GridEnvironment(BatchedEnvironment):
 
     def _frame(self, index: int) -> NDArray[np.uint8]:
         x, y = divmod(int(self._cell[index]), self.height)
-        fills = {self.goal: GOAL} | dict.fromkeys(map(tuple, self.walls), WALL)
+        fills = {self.goal: GOAL} | dict.fromkeys(self.walls, WALL)
         return grid_picture(self.width, self.height, fills, agent=(x, y))
 
 

@@ -44,7 +44,7 @@ class GridWorldVector(GridEnvironment):
         return GridWorldVector(num_envs, size=self.width, time_limit=self.time_limit)
 
     def behaviours(self) -> dict[str, NDArray[np.float64]]:
-        """``expert`` goes right until the edge, then up; ``mixed`` is expert with 70% a step, else uniform; ``random``."""
+        """``expert`` goes right until the edge, then up; ``mixed`` does so with 70% a step; ``random`` is uniform."""
         cells = self.width * self.height
         expert = np.zeros((cells, 4))
         at_edge = np.arange(cells) // self.height == self.width - 1

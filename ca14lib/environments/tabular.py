@@ -1,5 +1,6 @@
 """Any finite problem as an environment: simulation straight from a :class:`TabularModel`."""
 
+import functools
 from typing import Any
 
 import gymnasium as gym
@@ -32,6 +33,12 @@ class CategoricalRows:
         return self._outcome[np.searchsorted(self._edge, row + generator.random(row.shape), side="right")]
 
 
+@functools.lru_cache(maxsize=16)
+def _samplers(model: TabularModel) -> tuple[CategoricalRows, CategoricalRows]:
+    """Successors by row ``state * A + action``, and first states; made once per model, however often it is spawned."""
+    return CategoricalRows(model.transition.reshape(-1, model.num_states)), CategoricalRows(model.initial[None])
+
+
 class TabularEnvironment(BatchedEnvironment):
     """Simulates a tabular model.
 
@@ -59,9 +66,9 @@ class TabularEnvironment(BatchedEnvironment):
         )
         self.model = model
         self._observation_table = observation
+        self._shows_state = observation.ndim == 1 and np.array_equal(observation, np.arange(model.num_states))
         states, actions = model.num_states, model.num_actions
-        self._successors = CategoricalRows(model.transition.reshape(states * actions, states))
-        self._initial = CategoricalRows(model.initial[None])
+        self._successors, self._initial = _samplers(model)
         self._rewards = np.broadcast_to(
             model.reward if model.reward.ndim == 3 else model.reward[..., None], (states, actions, states)
         )
@@ -81,6 +88,13 @@ class TabularEnvironment(BatchedEnvironment):
         return {"random": uniform_policy(self.model)}
 
     def state_index(self, observation: NDArray) -> NDArray[np.intp]:
+        if self._shows_state:
+            state = np.asarray(observation)
+            if state.dtype.kind not in "iu" or (
+                state.size and (state.min() < 0 or state.max() >= self.model.num_states)
+            ):
+                raise ValueError(f"observations must be states in 0…{self.model.num_states - 1}, got {observation}")
+            return state.astype(np.intp)
         return row_index(self._observation_table, observation)
 
     def _restart(self, count: int, options: dict[str, Any] | None) -> NDArray[np.intp]:

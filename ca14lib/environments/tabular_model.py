@@ -1,6 +1,6 @@
 """The exact description of a finite problem, which every solver of the course reads."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -30,10 +30,10 @@ class TabularModel:
 
     transition: NDArray[np.float64]
     reward: NDArray[np.float64]
-    cost: NDArray[np.float64] = field(default=None)  # type: ignore[assignment]
-    terminal: NDArray[np.bool_] = field(default=None)  # type: ignore[assignment]
-    initial: NDArray[np.float64] = field(default=None)  # type: ignore[assignment]
-    observation: NDArray = field(default=None)  # type: ignore[assignment]
+    cost: NDArray[np.float64] = None  # type: ignore[assignment]
+    terminal: NDArray[np.bool_] = None  # type: ignore[assignment]
+    initial: NDArray[np.float64] = None  # type: ignore[assignment]
+    observation: NDArray = None  # type: ignore[assignment]
     action_mask: NDArray[np.bool_] | None = None
     horizon: int | None = None
 
@@ -60,7 +60,8 @@ class TabularModel:
         initial = np.eye(states)[0] if self.initial is None else _finite("initial", self.initial)
         if initial.shape != (states,) or (initial < 0).any() or abs(initial.sum() - 1) > 1e-8:
             raise ValueError(
-                f"initial must be a distribution over {states} states, got shape {initial.shape} with sum {initial.sum():.6g}"
+                f"initial must be a distribution over {states} states, "
+                f"got shape {initial.shape} with sum {initial.sum():.6g}"
             )
         observation = np.arange(states) if self.observation is None else np.array(self.observation)
         if observation.shape[:1] != (states,):

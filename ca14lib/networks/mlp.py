@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 
-class OneHotLinear(nn.Module):
+class OneHotLinear(nn.Linear):
     """A linear layer on a one-hot input, by table look-up: the same function without the product with zeros.
 
-    Weights start uniform in ±1, the usual rule ±1/√fan-in for the one input that is not zero.
+    It starts with the small weights of ``nn.Linear``: values of states never seen in the data then stay near 0, which
+    matters to offline learners on sparse rewards (book: offline/theory).
 
     Args:
         categories: Number of values of the discrete observation.
@@ -18,11 +19,12 @@ class OneHotLinear(nn.Module):
     """
 
     def __init__(self, categories: int, features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(categories, features).uniform_(-1.0, 1.0))
+        super().__init__(categories, features)
+        # stored [categories, features], so that one look-up reads one row
+        self.weight = nn.Parameter(self.weight.detach().T.contiguous())
 
     def forward(self, index: Tensor) -> Tensor:
-        return nn.functional.embedding(index, self.weight)
+        return nn.functional.embedding(index, self.weight) + self.bias
 
 
 def mlp(observation_space: gym.Space, outputs: int, hidden_sizes: Sequence[int]) -> nn.Sequential:

@@ -8,5 +8,15 @@ from ca14lib.solvers.dynamic_programming import (
     policy_return,
     value_iteration,
 )
+from ca14lib.solvers.pessimism import PessimisticPlan, pessimistic_plan
 
-__all__ = ["Evaluation", "Solution", "occupancy_measure", "policy_evaluation", "policy_return", "value_iteration"]
+__all__ = [
+    "Evaluation",
+    "PessimisticPlan",
+    "Solution",
+    "occupancy_measure",
+    "pessimistic_plan",
+    "policy_evaluation",
+    "policy_return",
+    "value_iteration",
+]

@@ -172,7 +172,7 @@ def occupancy_measure(
     except np.linalg.LinAlgError:
         visits = np.array([-1.0])
     if (visits < -1e-9).any() or not np.isfinite(visits).all() or abs(visits).max() > 1e12:
-        raise ValueError("the policy may never terminate, so undiscounted visits are infinite; give a discount or horizon")
+        raise ValueError("the policy may never terminate and visits are infinite; give a discount or a horizon")
     occupancy = np.zeros((model.num_states, model.num_actions))
     occupancy[alive] = visits[:, None] * policy[alive]
     return occupancy
@@ -189,7 +189,8 @@ def _checked_policy(model: TabularModel, policy: NDArray[np.float64], horizon: i
     policy = np.asarray(policy, dtype=np.float64)
     shape = (model.num_states, model.num_actions)
     if policy.shape != shape and (horizon is None or policy.shape != (horizon, *shape)):
-        raise ValueError(f"policy must have shape {shape}{' or [H, S, A] with the horizon' * (horizon is not None)}, got {policy.shape}")
+        timed = " or [H, S, A]" if horizon is not None else ""
+        raise ValueError(f"policy must have shape {shape}{timed}, got {policy.shape}")
     if not np.isfinite(policy).all() or (policy < 0).any() or not np.allclose(policy.sum(axis=-1), 1.0, atol=1e-6):
         raise ValueError(
             f"policy must hold probabilities that sum to 1 over actions, got sums {policy.sum(axis=-1).min():.6g} to "
@@ -276,7 +277,9 @@ def _undiscounted(
         stationary = np.linalg.lstsq(system, np.append(np.zeros(members.sum()), 1.0), rcond=None)[0]
         average = stationary @ reward[members]
         if abs(average) < 1e-12:
-            raise ValueError("the undiscounted value oscillates: rewards of a recurrent class cancel; give a discount or horizon")
+            raise ValueError(
+                "the undiscounted value oscillates: rewards of a loop cancel; give a discount or a horizon"
+            )
         value[members] = np.sign(average) * np.inf
     for sign in (-np.inf, np.inf):
         reaches = value == sign
@@ -285,7 +288,7 @@ def _undiscounted(
             if not joining.any():
                 break
             if np.isinf(value[joining]).any():
-                raise ValueError("the undiscounted value is undefined: both +∞ and −∞ can be reached; give a discount or horizon")
+                raise ValueError("the undiscounted value is undefined: +∞ and −∞ can both be reached; give a discount")
             value[joining] = sign
             reaches |= joining
     solve = transient & np.isfinite(value)

@@ -20,7 +20,7 @@ Sampler = Callable[[NDArray], tuple[NDArray, NDArray | None]]
 def collect(environment: str | gym.Env, policy: Policy, episodes: int, seed: int) -> OfflineDataset:
     """Run a policy for a number of whole episodes.
 
-    Environments of the course run in batches of up to 4,096 copies. Each copy contributes the episode it starts with,
+    Environments of the course run in up to 4,096 copies. How many episodes each copy contributes is fixed beforehand,
     so short episodes are not over-represented; other Gymnasium environments run one episode after another.
 
     Args:
@@ -43,11 +43,8 @@ def collect(environment: str | gym.Env, policy: Policy, episodes: int, seed: int
     batched = environment.unwrapped.batched if isinstance(environment.unwrapped, SingleEnvironment) else None
     draws, resets = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
     sampler = _sampler(policy, batched, draws)
-    columns: list[dict[str, NDArray]] = []
     if batched is not None and _only_standard_wrappers(environment):
-        for first in range(0, episodes, MAX_COPIES):
-            copies = batched.spawn(min(MAX_COPIES, episodes - first))
-            columns.append(_run_batch(copies, sampler, int(resets.integers(2**31))))
+        columns = [_run_batch(batched, episodes, sampler, int(resets.integers(2**31)))]
     else:
         columns = [_run_one(environment, sampler, int(resets.integers(2**31))) for _ in range(episodes)]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
@@ -95,12 +92,14 @@ def _only_standard_wrappers(environment: gym.Env) -> bool:
     return True
 
 
-def _run_batch(environment: BatchedEnvironment, sampler: Sampler, seed: int) -> dict[str, NDArray]:
-    """The first episode of every copy, episode after episode."""
+def _run_batch(template: BatchedEnvironment, episodes: int, sampler: Sampler, seed: int) -> dict[str, NDArray]:
+    """The first few episodes of every copy, copy after copy."""
+    environment = template.spawn(min(MAX_COPIES, episodes))
+    left = np.full(environment.num_envs, episodes // environment.num_envs)
+    left[: episodes % environment.num_envs] += 1
     observation, _ = environment.reset(seed=seed)
-    alive = np.ones(environment.num_envs, dtype=bool)
     steps: list[dict[str, NDArray]] = []
-    while alive.any():
+    while left.any():
         action, log_prob = sampler(observation)
         following, reward, terminated, truncated, info = environment.step(action)
         step = {
@@ -110,7 +109,7 @@ def _run_batch(environment: BatchedEnvironment, sampler: Sampler, seed: int) -> 
             "next_observation": info.get("final_obs", following),
             "terminated": terminated,
             "truncated": truncated,
-            "alive": alive.copy(),
+            "kept": left > 0,
         }
         if "cost" in info:
             step["cost"] = np.where(
@@ -119,10 +118,10 @@ def _run_batch(environment: BatchedEnvironment, sampler: Sampler, seed: int) -> 
         if log_prob is not None:
             step["behaviour_log_prob"] = log_prob
         steps.append(step)
-        alive &= ~(terminated | truncated)
+        left -= (terminated | truncated) & (left > 0)
         observation = following
-    # [T, N] → episodes in a row: copies first, then time, keeping the steps before each copy's end
-    kept = np.stack([step.pop("alive") for step in steps], axis=1)
+    # [T, N] → episodes in a row: copies first, then time, without the steps after a copy's last episode
+    kept = np.stack([step.pop("kept") for step in steps], axis=1)
     return {name: np.stack([step[name] for step in steps], axis=1)[kept] for name in steps[0]}
 
 

@@ -49,4 +49,5 @@ class History:
 
     def __repr__(self) -> str:
         steps = self._rows[-1][0] if self._rows else 0
-        return f"History({len(self._rows)} values up to step {steps:,}: {', '.join(sorted({n for _, n, _ in self._rows}))})"
+        metrics = ", ".join(sorted({name for _, name, _ in self._rows}))
+        return f"History({len(self._rows)} values up to step {steps:,}: {metrics})"

@@ -54,7 +54,7 @@ def train_offline(
     Raises:
         ValueError: If a number is out of range, agent and data do not fit, or the checkpoint is of another run.
     """
-    schedule = {
+    schedule: dict[str, int | None] = {
         "updates": updates, "batch_size": batch_size, "log_every": log_every,
         "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every,
     }  # fmt: skip
@@ -64,7 +64,8 @@ def train_offline(
     _check_fit(agent, dataset)
     generator = torch.Generator(dataset.device).manual_seed(seed)
     history, start = History(), 0
-    run = {"data": _fingerprint(dataset), "batch_size": batch_size, "seed": seed, "log_every": log_every}
+    run: dict[str, int | None] = {"data": _fingerprint(dataset), "batch_size": batch_size, "seed": seed}
+    run |= {"log_every": log_every, "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
     if checkpoint is not None and Path(checkpoint).exists():
         history, start = _resume(Path(checkpoint), agent, generator, run, updates)
     writer = None if tensorboard is None else _tensorboard(tensorboard)
@@ -75,33 +76,31 @@ def train_offline(
             for name, value in values.items():
                 writer.add_scalar(name, value, step)
 
-    def save(step: int, pending: dict[str, Tensor], pending_steps: int) -> None:
-        if checkpoint is None:
-            return
-        tensors, metadata = agent.state()
-        tensors |= {"loop.generator": generator.get_state()}
-        tensors |= {f"loop.pending.{name}": value for name, value in pending.items()}
-        loop = {"step": step, "run": run, "history": history.rows, "pending_steps": pending_steps}
-        write_checkpoint(checkpoint, tensors, metadata | {"loop": loop})
+    def save(step: int) -> None:
+        if checkpoint is not None:
+            tensors, metadata = agent.state()
+            loop = {"step": step, "run": run, "history": history.rows}
+            write_checkpoint(checkpoint, tensors | {"loop.generator": generator.get_state()}, metadata | {"loop": loop})
 
-    pending: dict[str, Tensor] = {}
-    pending_steps = 0
+    totals: dict[str, Tensor] = {}  # losses since they were last logged; converted to floats only then
+    summed = 0
     if start == 0 and evaluate is not None:
         log(0, evaluate(agent))
     for step in tqdm(range(start + 1, updates + 1), initial=start, total=updates, disable=not progress,
                      desc=type(agent).__name__, unit="update", leave=False):  # fmt: skip
-        for name, value in agent.update(dataset.sample(batch_size, generator)).items():
-            pending[name] = pending[name] + value if name in pending else value
-        pending_steps += 1
+        for name, loss in agent.update(dataset.sample(batch_size, generator)).items():
+            totals[name] = totals[name] + loss if name in totals else loss
+        summed += 1
         last = step == updates
-        # losses are logged where they can also be saved, so that an interrupted run averages over the same steps
-        if step % log_every == 0 or last or (checkpoint_every is not None and step % checkpoint_every == 0):
-            log(step, {name: float(total) / pending_steps for name, total in pending.items()})
-            pending, pending_steps = {}, 0
+        saves = last or (checkpoint_every is not None and step % checkpoint_every == 0)
+        # a checkpoint logs too: no sum is left over that a resumed run would lack
+        if step % log_every == 0 or saves:
+            log(step, {name: float(total) / summed for name, total in totals.items()})
+            totals, summed = {}, 0
         if evaluate is not None and (last or (evaluate_every is not None and step % evaluate_every == 0)):
             log(step, evaluate(agent))
-        if last or (checkpoint_every is not None and step % checkpoint_every == 0):
-            save(step, pending, pending_steps)
+        if saves:
+            save(step)
     if writer is not None:
         writer.close()
     return history

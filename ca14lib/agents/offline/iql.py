@@ -3,15 +3,12 @@
 import copy
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ca14lib.agents.base import AgentConfig, DiscreteAgent, require
+from ca14lib.agents.base import AgentConfig, ValueAgent, require
 from ca14lib.agents.dqn import td_loss, td_target
 from ca14lib.data import Transitions
-from ca14lib.environments import TabularModel
 from ca14lib.networks import mlp, polyak_update
 
 
@@ -68,7 +65,7 @@ def weighted_log_likelihood_loss(logits: Tensor, action: Tensor, weight: Tensor)
     return (weight * nn.functional.cross_entropy(logits, action, reduction="none")).mean()
 
 
-class DiscreteIQL(DiscreteAgent):
+class DiscreteIQL(ValueAgent):
     """Expectile regression of V inside the data, then advantage-weighted cloning; never queries an unseen action."""
 
     config_class = DiscreteIQLConfig
@@ -95,7 +92,8 @@ class DiscreteIQL(DiscreteAgent):
     def _fit_value(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """V towards the expectile of the target critics' minimum (eq. iql-value); the advantage uses the new V."""
         with torch.no_grad():
-            target_q = torch.minimum(*(_taken(critic(observation), action) for critic in self.target_critics))
+            first, second = (_taken(critic(observation), action) for critic in self.target_critics)
+            target_q = torch.minimum(first, second)
         loss = expectile_loss(target_q - self.value(observation).squeeze(1), self.config.expectile)
         _step(self.value_optimizer, loss)
         with torch.no_grad():
@@ -120,12 +118,11 @@ class DiscreteIQL(DiscreteAgent):
     def _scores(self, observation: Tensor) -> Tensor:
         return self.policy(self._input(observation))
 
-    @torch.no_grad()
-    def q_table(self, model: TabularModel) -> NDArray[np.float64]:
-        """The lesser of the two learned Q on every state-action pair of a finite problem, shape ``[S, A]``."""
-        observation = model.observation.reshape(model.num_states, *self.observation_space.shape)
-        inputs = self._input(self._observation_tensor(observation))
-        return torch.minimum(*(critic(inputs) for critic in self.critics)).double().cpu().numpy()
+    def _q_values(self, observation: Tensor) -> Tensor:
+        """The lesser of the two critics; the policy does not use it."""
+        inputs = self._input(observation)
+        first, second = (critic(inputs) for critic in self.critics)
+        return torch.minimum(first, second)
 
 
 def _taken(q: Tensor, action: Tensor) -> Tensor:
