@@ -16,7 +16,7 @@ from ca14lib.networks import mlp, polyak_update
 
 @dataclass(frozen=True)
 class DQNConfig(AgentConfig):
-    target_rate: float = 0.005  # ρ, eq. polyak
+    target_rate: float = 0.005  # η, eq. polyak
     exploration: float = 0.05  # ε: share of uniform actions when acting stochastically
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
     import minari
     from minari.data_collector.episode_buffer import EpisodeBuffer
     from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.namespace import create_namespace, list_local_namespaces
 
     parse_dataset_id(dataset_id)  # raises ValueError with the expected form
     target = _path(dataset_id)
@@ -64,8 +65,8 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
         )
     root = _path("")
     namespace = parse_dataset_id(dataset_id)[0]
-    if namespace is not None and namespace not in minari.list_local_namespaces():
-        minari.create_namespace(namespace)
+    if namespace is not None and namespace not in list_local_namespaces():
+        create_namespace(namespace)
     with tempfile.TemporaryDirectory(prefix=".ca14-", dir=root) as temporary:
         with _datasets_root(temporary):
             stored = minari.create_dataset_from_buffers(

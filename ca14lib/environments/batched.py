@@ -184,11 +184,12 @@ class SingleEnvironment(gym.Env):
         batched: The environment to view, with ``num_envs`` 1.
     """
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # read by gymnasium.make, before there is an instance
+
     def __init__(self, batched: BatchedEnvironment) -> None:
         if batched.num_envs != 1:
             raise ValueError(f"a single environment views one copy, got num_envs={batched.num_envs}")
         self.batched = batched
-        self.metadata = {key: batched.metadata[key] for key in ("render_modes", "render_fps")}
         self.observation_space = batched.single_observation_space
         self.action_space = batched.single_action_space
         self.render_mode = batched.render_mode

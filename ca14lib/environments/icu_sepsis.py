@@ -122,5 +122,7 @@ class ICUSepsisVector(TabularEnvironment):
 class ICUSepsis(SingleEnvironment):
     """``CA14/ICUSepsis-v0``; takes the arguments of :class:`ICUSepsisVector` but ``num_envs``."""
 
+    metadata = {"render_modes": []}
+
     def __init__(self, **parameters: Any) -> None:
         super().__init__(ICUSepsisVector(1, **parameters))

@@ -93,35 +93,39 @@ class ProbeTruncationVector(_ProbeVector):
         super().__init__(model, num_envs, render_mode, time_limit=2)
 
 
-class ProbeReward(SingleEnvironment):
+class _Probe(SingleEnvironment):
+    metadata = {"render_modes": []}
+
+
+class ProbeReward(_Probe):
     """``CA14/ProbeReward-v0``: see :class:`ProbeRewardVector`."""
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(ProbeRewardVector(1, **parameters))
 
 
-class ProbeValue(SingleEnvironment):
+class ProbeValue(_Probe):
     """``CA14/ProbeValue-v0``: see :class:`ProbeValueVector`."""
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(ProbeValueVector(1, **parameters))
 
 
-class ProbeDiscount(SingleEnvironment):
+class ProbeDiscount(_Probe):
     """``CA14/ProbeDiscount-v0``: see :class:`ProbeDiscountVector`."""
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(ProbeDiscountVector(1, **parameters))
 
 
-class ProbeAction(SingleEnvironment):
+class ProbeAction(_Probe):
     """``CA14/ProbeAction-v0``: see :class:`ProbeActionVector`."""
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(ProbeActionVector(1, **parameters))
 
 
-class ProbeTruncation(SingleEnvironment):
+class ProbeTruncation(_Probe):
     """``CA14/ProbeTruncation-v0``: see :class:`ProbeTruncationVector`."""
 
     def __init__(self, **parameters: Any) -> None:

@@ -21,7 +21,7 @@ from ca14lib.data import OfflineDataset
 from ca14lib.environments import TabularModel, behaviour_policy, tabular_model
 from ca14lib.evaluation.exact import ExactEvaluation, value_error
 from ca14lib.experiments.results import write_results
-from ca14lib.metrics.intervals import interval_table
+from ca14lib.metrics.intervals import interquartile_mean, interval_table
 from ca14lib.solvers.dynamic_programming import policy_return, value_iteration
 from ca14lib.solvers.pessimism import pessimistic_plan
 from ca14lib.training.collect import collect
@@ -57,12 +57,18 @@ GRIDWORLD_AGENTS: dict[str, Entry] = {
     "DiscreteCQL": Entry(DiscreteCQL, DiscreteCQLConfig(**_SMALL), GRIDWORLD_UPDATES),
     "DiscreteIQL": Entry(DiscreteIQL, DiscreteIQLConfig(**_SMALL, expectile=0.9, temperature=10.0), GRIDWORLD_UPDATES),
 }
-_UNDISCOUNTED: dict[str, Any] = {"discount": 1.0}
+_WIDE: dict[str, Any] = {"hidden_sizes": (128, 128), "learning_rate": 3e-4}
+SEPSIS_UPDATES = 20_000
 SEPSIS_AGENTS: dict[str, Entry] = {
-    "DQN": Entry(DQN, DQNConfig(**_UNDISCOUNTED), 20_000),
-    "DiscreteBC": Entry(DiscreteBC, DiscreteBCConfig(**_UNDISCOUNTED), 20_000),
-    "DiscreteCQL": Entry(DiscreteCQL, DiscreteCQLConfig(**_UNDISCOUNTED, conservative_weight=0.05), 20_000),
-    "DiscreteIQL": Entry(DiscreteIQL, DiscreteIQLConfig(**_UNDISCOUNTED, expectile=0.9, temperature=100.0), 20_000),
+    "DQN": Entry(DQN, DQNConfig(**_WIDE, discount=1.0), SEPSIS_UPDATES),
+    "DiscreteBC": Entry(DiscreteBC, DiscreteBCConfig(**_WIDE), SEPSIS_UPDATES),
+    # undiscounted, the penalty's lift of the data's actions adds up along the episode and values run off
+    "DiscreteCQL": Entry(
+        DiscreteCQL, DiscreteCQLConfig(**_WIDE, discount=0.95, conservative_weight=0.05), SEPSIS_UPDATES
+    ),
+    "DiscreteIQL": Entry(
+        DiscreteIQL, DiscreteIQLConfig(**_WIDE, discount=1.0, expectile=0.8, temperature=100.0), SEPSIS_UPDATES
+    ),
 }
 HYPERPARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {
     "DQN": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3), "target_rate": (0.0005, 0.005, 0.05, 1.0)},
@@ -200,11 +206,14 @@ def gridworld_table(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     table = interval_table(runs, by, columns)
     table["optimal_seeds"] = [int(group["optimal"].sum()) for _, group in runs.groupby(list(by), sort=False)]
     if "q_error" in runs:
-        table["q_error_iqm"] = [
-            group["q_error"].median() if group["q_error"].notna().any() else np.nan
-            for _, group in runs.groupby(list(by), sort=False)
-        ]
+        table["q_error_iqm"] = _interquartile_means(runs, by, "q_error")
     return table
+
+
+def _interquartile_means(runs: pd.DataFrame, by: Sequence[str], column: str) -> list[float]:
+    """Interquartile mean of a column in every group; NaN where the agent has no such number."""
+    groups = [group[column] for _, group in runs.groupby(list(by), sort=False)]
+    return [interquartile_mean(values) if values.notna().all() else np.nan for values in groups]
 
 
 def run(
@@ -279,7 +288,7 @@ def _sepsis(sweeps: Sweep, quick: bool) -> dict[str, pd.DataFrame]:
     runs = _finished(sweeps(sepsis_run, grid)).drop(columns=["seconds", "checkpoints"])
     last = runs[runs["update"] == runs.groupby(["agent", "episodes", "seed"])["update"].transform("max")]
     table = interval_table(last, ["agent", "episodes"], ["return", "gap_closed"])
-    table["max_q_iqm"] = [group["max_q"].median() for _, group in last.groupby(["agent", "episodes"], sort=False)]
+    table["max_q_iqm"] = _interquartile_means(last, ["agent", "episodes"], "max_q")
     return {"offline_sepsis": table, "offline_sepsis_runs": runs, "sepsis_yardsticks": sepsis_yardsticks()}
 
 

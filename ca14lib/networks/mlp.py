@@ -56,13 +56,13 @@ def mlp(observation_space: gym.Space, outputs: int, hidden_sizes: Sequence[int])
 
 @torch.no_grad()
 def polyak_update(target: nn.Module, source: nn.Module, rate: float) -> None:
-    r"""Move target parameters towards the source: :math:`\bar\theta \leftarrow (1-\rho)\bar\theta + \rho\theta`.
+    r"""Move target parameters towards the source: :math:`\bar\theta \leftarrow (1-\eta)\bar\theta + \eta\theta`.
 
     Book eq. polyak.
 
     Args:
         target: Network that trails.
         source: Network of the same shape.
-        rate: :math:`\rho` in [0, 1]; 1 copies.
+        rate: :math:`\eta` in [0, 1]; 1 copies.
     """
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)

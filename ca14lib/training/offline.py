@@ -87,7 +87,7 @@ def train_offline(
     if start == 0 and evaluate is not None:
         log(0, evaluate(agent))
     for step in tqdm(range(start + 1, updates + 1), initial=start, total=updates, disable=not progress,
-                     desc=type(agent).__name__, unit="update", leave=False):  # fmt: skip
+                     desc=type(agent).__name__, unit="update", leave=False, mininterval=0.5):  # fmt: skip
         for name, loss in agent.update(dataset.sample(batch_size, generator)).items():
             totals[name] = totals[name] + loss if name in totals else loss
         summed += 1

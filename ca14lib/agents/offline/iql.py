@@ -17,7 +17,7 @@ class DiscreteIQLConfig(AgentConfig):
     expectile: float = 0.7  # τ, eq. iql-expectile: 0.5 is the mean, 1 the in-sample maximum
     temperature: float = 3.0  # β, eq. iql-weight: 0 clones the data
     max_weight: float = 100.0  # clip of exp(βA)
-    target_rate: float = 0.005  # ρ, eq. polyak
+    target_rate: float = 0.005  # η, eq. polyak
 
     def __post_init__(self) -> None:
         super().__post_init__()

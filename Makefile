@@ -1,0 +1,47 @@
+# The course from the command line; `make` alone lists what there is.
+# Without make: `python3 scripts/install.py`, then the command of the recipe.
+PYTHON ?= $(or $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done),python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# pip leaves the .pyc files to the first import (--no-compile), so that import must be allowed to write them
+unexport PYTHONDONTWRITEBYTECODE
+export OMP_NUM_THREADS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help book test check verify lab bench lock notebooks clean
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
+
+book: $(VENV)/.stamp ## build the HTML book into _build/html and say where to open it
+	@$(BIN)/python scripts/build_book.py
+
+test: $(VENV)/.stamp ## everything that continuous integration runs
+	@$(BIN)/python scripts/checks.py test
+
+check: $(VENV)/.stamp ## the fast part of make test: lint, types, import contract, unit tests
+	@$(BIN)/python scripts/checks.py check
+
+verify: $(VENV)/.stamp ## run the section experiments with all seeds and write results/ (long)
+	$(BIN)/ca14 run offline --seeds 10
+
+bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
+	$(BIN)/python -m benchmarks.update_speed
+	$(BIN)/python -m benchmarks.environment_speed
+
+lab: $(VENV)/.stamp ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(VENV)/.stamp ## run every notebook again, store its outputs and its time
+	$(BIN)/python scripts/execute_notebooks.py
+
+lock: ## resolve requirements.in into requirements.lock (needs uv)
+	scripts/lock.sh
+
+clean: ## remove the built book, caches and the virtual environment
+	rm -rf _build build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis *.egg-info $(VENV)
+
+$(VENV)/.stamp: requirements.lock pyproject.toml scripts/install.py
+	@$(PYTHON) scripts/install.py

@@ -1,0 +1,293 @@
+"""The command ``ca14``: list, collect, train, evaluate, and run a section's experiment."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+# Heavy imports (torch, Minari, pandas) wait until a command needs them, so that --help answers at once.
+
+app = typer.Typer(
+    help="Tools of the course CA14: advanced deep reinforcement learning.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="markdown",
+)
+list_app = typer.Typer(help="List what the course offers.", no_args_is_help=True)
+run_app = typer.Typer(help="Run the experiment of a section and write its result tables.", no_args_is_help=True)
+app.add_typer(list_app, name="list")
+app.add_typer(run_app, name="run")
+
+console = Console()
+
+
+def _version(show: bool) -> None:
+    if show:
+        import ca14lib
+
+        console.print(f"ca14lib {ca14lib.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Tools of the course CA14: advanced deep reinforcement learning."""
+
+
+@list_app.command("environments")
+def list_environments() -> None:
+    """List the environments, their spaces, limits and behaviours."""
+    from ca14lib.environments import ENVIRONMENTS, batched_environment
+
+    table = Table(
+        Column("id", no_wrap=True), "observation", "actions", "time limit", "states", "behaviours", title="Environments"
+    )
+    for environment_id in ENVIRONMENTS:
+        environment = batched_environment(environment_id)
+        table.add_row(
+            environment_id,
+            _space(environment.single_observation_space),
+            str(environment.single_action_space.n),  # type: ignore[attr-defined]
+            str(environment.time_limit or "none"),
+            str(environment.tabular_model().num_states),
+            ", ".join(environment.behaviours()),
+        )
+    console.print(table)
+
+
+@list_app.command("agents")
+def list_agents() -> None:
+    """List the agents and their settings with default values."""
+    from ca14lib.agents import AGENTS
+
+    table = Table(Column("agent", no_wrap=True), "what it is", "settings (default)", title="Agents")
+    for name, agent in AGENTS.items():
+        settings = ", ".join(f"{item.name}={item.default}" for item in fields(agent.config_class))
+        table.add_row(name, (agent.__doc__ or "").split("\n")[0], settings)
+    console.print(table)
+
+
+@list_app.command("datasets")
+def list_datasets() -> None:
+    """List the Minari datasets on this computer (folder $MINARI_DATASETS_PATH, else ~/.minari/datasets)."""
+    import minari
+
+    table = Table(
+        Column("id", no_wrap=True), "environment", "behaviour", "episodes", "transitions", title="Local Minari datasets"
+    )
+    for name, metadata in sorted(minari.list_local_datasets().items()):
+        spec = metadata.get("env_spec")
+        environment = json.loads(spec)["id"] if isinstance(spec, str) else getattr(spec, "id", "unknown")
+        table.add_row(
+            name,
+            environment,
+            str(metadata.get("algorithm_name", "unknown")),
+            f"{metadata['total_episodes']:,}",
+            f"{metadata['total_steps']:,}",
+        )
+    console.print(table)
+
+
+@app.command()
+def collect(
+    environment: Annotated[str, typer.Argument(help="Environment id, for example CA14/GridWorld-v0.")],
+    dataset: Annotated[str, typer.Argument(help="Minari id to store under, for example gridworld/mixed-v0.")],
+    policy: Annotated[str, typer.Option(help="Behaviour that the environment offers.")] = "random",
+    episodes: Annotated[int, typer.Option(help="Number of whole episodes.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Seed of environment and behaviour.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a dataset of that id.")] = False,
+) -> None:
+    """Collect episodes with a behaviour and store them as a Minari dataset."""
+    from ca14lib.environments import tabular_model
+    from ca14lib.training import collect as collect_episodes
+
+    data = collect_episodes(environment, policy, episodes, seed)
+    report = data.quality(tabular_model(environment))
+    data.to_minari(dataset, overwrite=overwrite)
+    table = Table("quantity", "value", title=f"{dataset}: {policy} on {environment}, seed {seed}")
+    for name, value in report.items():
+        table.add_row(str(name), f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
+    console.print(table)
+
+
+@app.command()
+def train(
+    agent: Annotated[str, typer.Argument(help="Agent, for example DiscreteIQL; see `ca14 list agents`.")],
+    dataset: Annotated[str, typer.Argument(help="Minari id of the data; see `ca14 list datasets`.")],
+    output: Annotated[Path, typer.Option(help="Checkpoint to write, and to resume from if it exists.")],
+    updates: Annotated[int, typer.Option(help="Number of updates in all.")] = 3_000,
+    batch_size: Annotated[int, typer.Option(help="Transitions per update.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of the agent, name=value; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    history: Annotated[Path | None, typer.Option(help="CSV file for the training history.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard event files.")] = None,
+) -> None:
+    """Train an agent on a stored dataset."""
+    from ca14lib.agents import agent_class
+    from ca14lib.data import OfflineDataset
+    from ca14lib.training import train_offline
+
+    cls = agent_class(agent)
+    config = _config(cls.config_class, setting or [])
+    data = OfflineDataset.from_minari(dataset).to(_device(device))
+    learner = cls(
+        data.observation_space, data.action_space, config, normalizer=data.normalizer(), seed=seed, device=device
+    )
+    log = train_offline(
+        learner, data, updates, batch_size=batch_size, seed=seed, checkpoint=output,
+        checkpoint_every=max(updates // 10, 1), tensorboard=tensorboard,
+    )  # fmt: skip
+    frame = log.frame
+    if history is not None:
+        history.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(history, index=False)
+    table = Table("metric", "first logged", "last logged", title=f"{agent} on {dataset}: {updates:,} updates")
+    for metric, group in frame.groupby("metric", sort=False):
+        table.add_row(str(metric), f"{group['value'].iloc[0]:.4g}", f"{group['value'].iloc[-1]:.4g}")
+    console.print(table)
+    console.print(f"checkpoint: {output}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="File that `ca14 train` wrote.")],
+    environment: Annotated[str, typer.Argument(help="Environment id.")],
+    discount: Annotated[float, typer.Option(help="Discount of the evaluation.")] = 1.0,
+    horizon: Annotated[
+        int | None, typer.Option(help="Steps of an episode; left out, the environment's own artificial limit.")
+    ] = None,
+    stochastic: Annotated[bool, typer.Option(help="Evaluate the stochastic policy, not the greedy one.")] = False,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
+) -> None:
+    """Evaluate a trained agent exactly, beside the optimum and the environment's behaviours."""
+    from ca14lib.agents import load_agent
+    from ca14lib.environments import batched_environment
+    from ca14lib.evaluation import ExactEvaluation
+
+    batched = batched_environment(environment)
+    model = batched.tabular_model()
+    learner = load_agent(checkpoint)
+    if learner.observation_space != batched.single_observation_space:
+        raise ValueError(
+            f"{checkpoint} acts on observations {learner.observation_space}, "
+            f"{environment} shows {batched.single_observation_space}"
+        )
+    if horizon is None and discount == 1.0:
+        horizon = model.horizon or batched.time_limit
+    exact = ExactEvaluation(model, discount=discount, horizon=horizon, deterministic=not stochastic)
+    scores = exact(learner)
+    rows = {"optimum": exact.optimum, f"{type(learner).__name__} (this agent)": scores["return"]}
+    rows |= {name: exact.of_policy(policy)["return"] for name, policy in batched.behaviours().items()}
+    steps = "no step limit" if horizon is None else f"{horizon} steps"
+    table = Table("policy", "exact return", "share of optimum", title=f"{environment}, discount {discount}, {steps}")
+    for name, value in rows.items():
+        share = (value - exact.reference) / (exact.optimum - exact.reference)  # type: ignore[operator]
+        table.add_row(name, f"{value:.4f}", f"{share:.3f}")
+    console.print(table)
+    if output is not None:
+        numbers = {
+            "environment": environment,
+            "discount": discount,
+            "horizon": horizon,
+            "optimum": exact.optimum,
+        } | scores
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = output.with_name(f".{output.name}.part")
+        temporary.write_text(json.dumps(numbers, indent=1) + "\n", "utf8")
+        temporary.replace(output)
+
+
+@run_app.command("offline")
+def run_offline(
+    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of hours: less data, shorter training.")
+    ] = False,
+    part: Annotated[
+        list[str] | None, typer.Option(help="gridworld, hyperparameters or sepsis; may be repeated; all by default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
+    ] = Path("runs/offline"),
+    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+) -> None:
+    """Section 1: DQN, BC, CQL and IQL on GridWorld and ICU-Sepsis, as shares of the exact optimum."""
+    from ca14lib.experiments import offline
+
+    if quick and output is None:
+        output = Path("runs/quick")
+    tables = offline.run(
+        seeds=seeds, quick=quick, parts=part or list(offline.PARTS), output=output, cache_folder=cache, jobs=jobs
+    )
+    for name, frame in tables.items():
+        if not name.endswith("_runs"):
+            _print_frame(name, frame)
+
+
+def _print_frame(title: str, frame: Any) -> None:
+    names = [Column(str(name), no_wrap=frame[name].dtype == object) for name in frame.columns]
+    table = Table(*names, title=title)
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
+    console.print(table)
+
+
+def _space(space: Any) -> str:
+    if hasattr(space, "n"):
+        return f"integer below {space.n}"
+    return f"{space.dtype} {list(space.shape)}"
+
+
+def _device(name: str) -> Any:
+    from ca14lib.agents.base import checked_device
+
+    return checked_device(name)
+
+
+def _config(config_class: Any, settings: list[str]) -> Any:
+    """The default configuration with ``name=value`` settings, each read as the type of its default."""
+    config = config_class()
+    known = {item.name: getattr(config, item.name) for item in fields(config)}
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or name not in known:
+            raise ValueError(f"--set expects name=value with a name of {', '.join(known)}, got {setting!r}")
+        try:
+            if isinstance(known[name], tuple):
+                changes[name] = tuple(int(part) for part in text.strip("()").split(",") if part)
+            else:
+                changes[name] = type(known[name])(text)
+        except ValueError:
+            raise ValueError(f"--set {name} expects a value like {known[name]}, got {text!r}") from None
+    return replace(config, **changes)
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Run the checks of the project by name and say how long each took: python scripts/checks.py lint types
+
+A phase that fails does not stop the later ones; the summary at the end names it. Exit status 0 only if none failed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scripts.chromium import missing_message
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = sys.executable
+SKIPPED = 77
+WORKERS = os.environ.get("CA14_WORKERS", "2")
+
+
+def pytest(*arguments: str, distribution: str = "loadfile") -> list[str]:
+    return [PYTHON, "-m", "pytest", "-q", "-n", WORKERS, "--dist", distribution, *arguments]
+
+
+NBVAL = [
+    "--nbval",
+    "--nbval-current-env",
+    "--nbval-cell-timeout=120",
+    "--nbval-sanitize-with=tests/nbval_sanitize.cfg",
+    "notebooks",
+]
+PHASES: dict[str, tuple[str, list[list[str]]]] = {
+    "lint": ("ruff: rules and format", [["ruff", "check", "-q", "."], ["ruff", "format", "-q", "--check", "."]]),
+    "types": ("mypy over ca14lib", [["mypy", "--no-error-summary"]]),
+    "imports": ("import-linter: who may import whom", [["lint-imports", "--no-cache", "--no-logo"]]),
+    "fast-tests": (
+        "unit tests without the slow ones",
+        [pytest("-m", "not learning and not slow and not book and not packaging", "tests")],
+    ),
+    "tests": ("unit and learning tests", [pytest("-m", "not book and not packaging", "tests")]),
+    "notebooks": ("nbval: every notebook again, its outputs compared", [pytest(*NBVAL)]),
+    "book": (
+        "the book, from scratch, warnings as errors, links and alt texts",
+        [[PYTHON, "scripts/build_book.py"], [PYTHON, "-m", "pytest", "-q", "-m", "book", "tests/book/test_site.py"]],
+    ),
+    "browser": (
+        "every page in a browser, light and dark",
+        [[PYTHON, "scripts/chromium.py"], pytest("tests/book/test_browser.py", distribution="worksteal")],
+    ),
+    "wheel": ("the wheel in a fresh environment", [[PYTHON, "-m", "pytest", "-q", "-m", "packaging", "tests"]]),
+}
+CHECK = ["lint", "types", "imports", "fast-tests"]
+TEST = ["lint", "types", "imports", "tests", "notebooks", "book", "browser", "wheel"]
+
+
+def environment() -> dict[str, str]:
+    """One thread a process (two run side by side), tools from this environment, byte code kept."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    variables["PATH"] = os.pathsep.join([str(Path(PYTHON).parent), variables.get("PATH", "")])
+    variables |= {"OMP_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PLATFORM_DIRS": "1"}
+    return variables
+
+
+def run(phase: str) -> tuple[str, float]:
+    """Run one phase; its verdict is passed, FAILED or SKIPPED."""
+    description, commands = PHASES[phase]
+    print(f"\n== {phase}: {description}", flush=True)
+    start, verdict = time.perf_counter(), "passed"
+    for command in commands:
+        status = subprocess.call(command, cwd=ROOT, env=environment())
+        if status == SKIPPED:
+            verdict = "SKIPPED"
+            break
+        if status:
+            verdict = "FAILED"
+            if phase != "lint":
+                break
+    seconds = time.perf_counter() - start
+    print(f"== {phase}: {verdict} in {seconds:.0f} s", flush=True)
+    return verdict, seconds
+
+
+def main(names: list[str]) -> int:
+    names = [phase for name in names for phase in {"check": CHECK, "test": TEST}.get(name, [name])]
+    unknown = [name for name in names if name not in PHASES]
+    if unknown or not names:
+        print(f"expected check, test or some of {', '.join(PHASES)}; got {' '.join(unknown) or 'nothing'}")
+        return 2
+    verdicts = {name: run(name) for name in names}
+    print("\nphase         verdict    seconds")
+    for name, (verdict, seconds) in verdicts.items():
+        print(f"{name:<13} {verdict:<10} {seconds:7.0f}")
+    print(f"{'together':<24} {sum(seconds for _, seconds in verdicts.values()):7.0f}")
+    if any(verdict == "SKIPPED" for verdict, _ in verdicts.values()):
+        print(f"\nThe pages were NOT tested in a browser: {missing_message()}")
+    return int(any(verdict == "FAILED" for verdict, _ in verdicts.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

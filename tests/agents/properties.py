@@ -1,0 +1,475 @@
+"""What must hold of the four agents, each property a function that raises AssertionError when it does not.
+
+The ordinary tests run every one of them; ``offline/test_planted_faults.py`` shows that faulty code makes them fail.
+The code under test is always looked up in its module, so that a planted fault is what runs.
+"""
+
+import functools
+from collections.abc import Callable
+
+import gymnasium as gym
+import hypothesis
+import hypothesis.extra.numpy
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+import ca14lib.agents.dqn as dqn
+import ca14lib.agents.offline.bc as bc
+import ca14lib.agents.offline.cql as cql
+import ca14lib.agents.offline.iql as iql
+from ca14lib.agents import Agent
+from ca14lib.data import Transitions
+from ca14lib.environments import tabular_model
+from ca14lib.training import collect, train_offline
+from tests.agents.reference import Reference, changed, small_agent, small_batch
+
+Property = Callable[[], None]
+PROPERTIES: dict[str, dict[str, Property]] = {"dqn": {}, "bc": {}, "cql": {}, "iql": {}}
+
+CQL_SETTINGS = {"target_rate": 0.3, "conservative_weight": 0.7}
+IQL_SETTINGS = {"target_rate": 0.3, "expectile": 0.8, "temperature": 2.0, "max_weight": 1.5}
+SETTINGS = {"dqn": {"target_rate": 0.3}, "bc": {}, "cql": CQL_SETTINGS, "iql": IQL_SETTINGS}
+
+TABLES = hypothesis.extra.numpy.arrays(np.float64, (4, 3), elements=st.floats(-30, 30))
+FEW = hypothesis.settings(max_examples=25, report_multiple_bugs=False)
+
+
+def property_of(*algorithms: str) -> Callable[[Property], Property]:
+    """Register a property under its name, with hyphens, for the given algorithms."""
+
+    def register(check: Property) -> Property:
+        for algorithm in algorithms:
+            PROPERTIES[algorithm][check.__name__.replace("_", "-")] = check
+        return check
+
+    return register
+
+
+def each(*algorithms: str) -> Callable[[Callable[[str], None]], Callable[[str], None]]:
+    """Register a property that takes the algorithm's name."""
+
+    def register(check: Callable[[str], None]) -> Callable[[str], None]:
+        for algorithm in algorithms:
+            PROPERTIES[algorithm][check.__name__.replace("_", "-")] = lambda a=algorithm: check(a)
+        return check
+
+    return register
+
+
+def agent_class(algorithm: str) -> type[Agent]:
+    return {"dqn": dqn.DQN, "bc": bc.DiscreteBC, "cql": cql.DiscreteCQL, "iql": iql.DiscreteIQL}[algorithm]
+
+
+def weights(agent: Agent, prefix: str = "") -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in agent.named_parameters() if name.startswith(prefix)}
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor], tolerance: float = 1e-7) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# What several algorithms share
+
+
+@each("dqn", "bc", "cql", "iql")
+def three_updates_equal_the_reference(algorithm: str) -> None:
+    """Every parameter, trained or target, and everything logged."""
+    agent = small_agent(agent_class(algorithm), **SETTINGS[algorithm])
+    reference = Reference(agent)
+    for number in range(3):
+        logged = agent.update(small_batch(number))
+        assert_same(logged, getattr(reference, algorithm)(small_batch(number)))
+        assert_same(weights(agent), reference.weights)
+
+
+@each("dqn", "cql", "iql")
+def an_update_ignores_truncation(algorithm: str) -> None:
+    first, second = (small_agent(agent_class(algorithm), **SETTINGS[algorithm]) for _ in range(2))
+    batch = small_batch()
+    first.update(batch)
+    second.update(changed(batch, truncated=torch.zeros_like(batch.truncated)))
+    assert_same(weights(first), weights(second), 0.0)
+
+
+@each("dqn", "cql", "iql")
+def an_update_ignores_what_follows_a_true_end(algorithm: str) -> None:
+    first, second, third = (small_agent(agent_class(algorithm), **SETTINGS[algorithm]) for _ in range(3))
+    batch = small_batch()
+    elsewhere = batch.next_observation + 1.0
+    first.update(batch)
+    second.update(changed(batch, next_observation=elsewhere.where(batch.terminated[:, None], batch.next_observation)))
+    assert_same(weights(first), weights(second), 0.0)
+    third.update(changed(batch, next_observation=elsewhere.where(batch.truncated[:, None], batch.next_observation)))
+    moved = [not torch.equal(value, weights(third)[name]) for name, value in weights(first).items()]
+    assert any(moved), "what follows a cut must count"
+
+
+@each("dqn", "cql", "iql")
+def the_target_network_follows_by_polyak_and_gets_no_gradient(algorithm: str) -> None:
+    agent = small_agent(agent_class(algorithm), **SETTINGS[algorithm])
+    target, source = {"iql": ("target_critics.", "critics.")}.get(algorithm, ("target_network.", "q_network."))
+    before = weights(agent, target)
+    agent.update(small_batch())
+    after = weights(agent, source)
+    expected = {name: 0.7 * old + 0.3 * after[source + name.removeprefix(target)] for name, old in before.items()}
+    assert_same(weights(agent, target), expected)
+    for name, parameter in agent.named_parameters():
+        if name.startswith(target):
+            assert parameter.grad is None, f"{name} got a gradient"
+            assert not parameter.requires_grad, f"{name} asks for a gradient"
+
+
+@each("dqn", "cql")
+def forbidden_next_actions_never_count(algorithm: str) -> None:
+    """The target is the best allowed action's value."""
+    batch = changed(small_batch(), terminated=torch.zeros(12, dtype=torch.bool))
+    forbidden = torch.arange(12) % 3
+    batch = changed(batch, next_action_mask=torch.ones(12, 3, dtype=torch.bool).scatter(1, forbidden[:, None], False))
+    agent = small_agent(agent_class(algorithm), **SETTINGS[algorithm])
+    following = agent.normalizer(batch.next_observation)
+    online, target = agent.q_network(following).detach(), agent.target_network(following).detach()
+    assert (online.argmax(1) == forbidden).any(), "the case needs a forbidden action that looks best"
+    best = online.masked_fill(~batch.next_action_mask, -1e9).argmax(1)
+    wanted = batch.reward + 0.9 * target[torch.arange(12), best]
+    q = agent.q_network(agent.normalizer(batch.observation)).detach()[torch.arange(12), batch.action]
+    logged = agent.update(batch)
+    found = logged["loss"] - CQL_SETTINGS["conservative_weight"] * logged.get("penalty", torch.tensor(0.0))
+    torch.testing.assert_close(found, 0.5 * (wanted - q).square().mean())
+    ended = changed(batch, terminated=~batch.terminated, next_action_mask=torch.zeros(12, 3, dtype=torch.bool))
+    assert agent.update(ended)["loss"].isfinite(), "after a true end no action need be allowed"
+
+
+DISCOUNT = 0.5
+PROBE_VALUES = {  # Q of the non-terminal observations
+    "ProbeReward": [[1.0, 1.0]],
+    "ProbeValue": [[-1.0, -1.0], [1.0, 1.0]],
+    "ProbeDiscount": [[DISCOUNT, DISCOUNT], [1.0, 1.0]],
+    "ProbeAction": [[-1.0, 1.0]],
+    "ProbeTruncation": [[1 / (1 - DISCOUNT)] * 2],
+}
+
+
+def probe_has_the_right_values(algorithm: str, probe: str) -> None:
+    """Trained on 64 random episodes of a probe environment, Q has the values of the probes' table."""
+    settings = {"conservative_weight": 0.0} if algorithm == "cql" else {}
+    agent = trained_on_probe(agent_class(algorithm), probe, discount=DISCOUNT, target_rate=0.1, **settings)
+    model, right = tabular_model(f"CA14/{probe}-v0"), np.array(PROBE_VALUES[probe])
+    q = agent.q_table(model)[: len(right)]
+    assert np.allclose(q, right, atol=0.05), f"Q is {q}, should be {right}"
+    if probe == "ProbeAction":
+        assert agent.policy_table(model)[0, 1] == 1.0, "the policy does not follow the better action"
+
+
+for _algorithm in ("dqn", "cql", "iql"):
+    for _probe in PROBE_VALUES:
+        PROPERTIES[_algorithm][f"{_probe}-has-the-right-values"] = functools.partial(
+            probe_has_the_right_values, _algorithm, _probe
+        )
+
+
+def trained_on_probe(agent_class: type[Agent], probe: str, updates: int = 300, **settings: object) -> Agent:
+    data = collect(f"CA14/{probe}-v0", "random", 64, seed=0)
+    config = agent_class.config_class(**{"hidden_sizes": (16,), "learning_rate": 0.01} | settings)
+    agent = agent_class(data.observation_space, data.action_space, config, seed=0)
+    train_offline(agent, data, updates, batch_size=64, progress=False)
+    return agent
+
+
+def one_state_batch(action: list[int], reward: list[float]) -> Transitions:
+    """One-step episodes that all start in the same state; the whole batch is the dataset."""
+    size = len(action)
+    return Transitions(
+        observation=torch.ones(size, 1),
+        action=torch.tensor(action),
+        reward=torch.tensor(reward),
+        cost=torch.zeros(size, 0),
+        next_observation=torch.zeros(size, 1),
+        terminated=torch.ones(size, dtype=torch.bool),
+        truncated=torch.zeros(size, dtype=torch.bool),
+    )
+
+
+def fitted(agent_class: type[Agent], batch: Transitions, updates: int, **settings: object) -> Agent:
+    """An agent trained on the same batch again and again, with a decaying step size."""
+    config = agent_class.config_class(**{"hidden_sizes": (16,), "learning_rate": 0.02} | settings)
+    space = gym.spaces.Box(0, 1, (1,), dtype=np.float32)
+    agent = agent_class(space, gym.spaces.Discrete(3), config, seed=0)
+    for number in range(updates):
+        for optimizer in agent.optimizers.values():
+            optimizer.param_groups[0]["lr"] = 0.02 * (1 - number / updates)
+        agent.update(batch)
+    return agent
+
+
+ONE = np.ones((1, 1), dtype=np.float32)
+
+
+# DQN: the temporal-difference target and loss
+
+
+@property_of("dqn", "cql", "iql")
+def td_target_is_the_reward_plus_the_discounted_next_value_unless_terminated() -> None:
+    terminated = torch.tensor([False, True, False])
+    next_value = torch.tensor([10.0, torch.nan, -4.0])
+    for module in (dqn, iql):
+        found = module.td_target(torch.tensor([1.0, 2.0, 3.0]), terminated, next_value, 0.5)
+        assert found.tolist() == [6.0, 2.0, 1.0]
+
+
+@property_of("dqn", "cql")
+def the_online_network_picks_the_next_action_and_the_target_network_rates_it() -> None:
+    online = torch.tensor([[0.0, 1.0, 2.0], [5.0, 1.0, 2.0]])
+    target = torch.tensor([[9.0, 7.0, -3.0], [4.0, 6.0, 8.0]])
+    assert dqn.double_q_value(online, target).tolist() == [-3.0, 4.0]
+    assert dqn.double_q_value(target, target).tolist() == target.max(dim=1).values.tolist()
+    mask = torch.tensor([[True, True, False], [False, True, True]])
+    assert dqn.double_q_value(online, target, mask).tolist() == [7.0, 8.0]
+
+
+@property_of("dqn", "cql", "iql")
+def td_loss_is_half_the_mean_squared_error() -> None:
+    q = torch.tensor([1.0, -2.0, 4.0, 0.0], requires_grad=True)
+    target = torch.tensor([4.0, -2.5, 0.0, 1.0])
+    for module in (dqn, iql):
+        loss = module.td_loss(q, target)
+        assert loss.ndim == 0
+        assert loss.item() == 0.5 * (9 + 0.25 + 16 + 1) / 4
+        (gradient,) = torch.autograd.grad(loss, q)
+        torch.testing.assert_close(gradient, (q.detach() - target) / 4)
+
+
+# Behaviour cloning
+
+
+@property_of("bc")
+def negative_log_likelihood_is_that_of_the_softmax_of_each_row() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [np.log(1.0), np.log(2.0), np.log(5.0), -torch.inf]])
+    action = torch.tensor([2, 1])
+    expected = (np.log(4) + np.log(8 / 2)) / 2
+    assert abs(bc.negative_log_likelihood(logits, action).item() - expected) < 1e-6
+
+
+@property_of("bc")
+def negative_log_likelihood_has_the_gradient_softmax_minus_one_hot() -> None:
+    assert_is_log_likelihood(bc.negative_log_likelihood)
+
+
+@property_of("bc")
+def the_copy_takes_on_the_frequencies_of_the_data() -> None:
+    """The minimiser of the likelihood is the empirical behaviour, state by state (book: bc-projection)."""
+    batch = one_state_batch([0] * 1 + [1] * 3 + [2] * 6, reward=[5.0] * 1 + [-1.0] * 9)
+    agent = fitted(bc.DiscreteBC, batch, 300)
+    found = agent.probabilities(ONE)[0]
+    assert np.allclose(found, [0.1, 0.3, 0.6], atol=0.01), f"probabilities {found}, frequencies .1 .3 .6"
+
+
+@property_of("bc")
+def cloning_reads_neither_rewards_nor_successors() -> None:
+    first, second = (small_agent(bc.DiscreteBC) for _ in range(2))
+    batch, other = small_batch(), small_batch(1)
+    first.update(batch)
+    second.update(changed(batch, reward=other.reward, next_observation=other.next_observation))
+    assert_same(weights(first), weights(second), 0.0)
+
+
+def assert_is_log_likelihood(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """The gradient in the scores is (softmax − one-hot) / B, analytically and by finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    action = torch.tensor([0, 2, 1, 1])
+    (gradient,) = torch.autograd.grad(loss(scores, action), scores)
+    odds = scores.detach().exp()
+    expected = (odds / odds.sum(1, keepdim=True) - torch.eye(3, dtype=torch.float64)[action]) / 4
+    torch.testing.assert_close(gradient, expected)
+    torch.testing.assert_close(gradient, finite_differences(lambda s: loss(s, action), scores), rtol=1e-5, atol=1e-7)
+
+
+def finite_differences(function: Callable[[Tensor], Tensor], point: Tensor, step: float = 1e-5) -> Tensor:
+    """Central differences of a scalar function."""
+    gradient = torch.zeros_like(point, requires_grad=False)
+    for index in np.ndindex(*point.shape):
+        up, down = point.detach().clone(), point.detach().clone()
+        up[index] += step
+        down[index] -= step
+        gradient[index] = (function(up) - function(down)) / (2 * step)
+    return gradient
+
+
+# Conservative Q-learning
+
+
+@property_of("cql")
+def conservative_penalty_is_the_negative_log_likelihood_under_softmax_q() -> None:
+    @FEW
+    @hypothesis.given(TABLES)
+    def holds(q: np.ndarray) -> None:
+        action = np.array([0, 2, 1, 1])
+        odds = np.exp(q - q.max(axis=1, keepdims=True))
+        expected = -np.log(odds[np.arange(4), action] / odds.sum(axis=1)).mean()
+        found = cql.conservative_penalty(torch.tensor(q), torch.tensor(action)).item()
+        assert abs(found - expected) < 1e-9 * max(1, abs(expected))
+        assert found >= 0
+
+    holds()
+
+
+@property_of("cql")
+def conservative_penalty_has_the_gradient_softmax_minus_one_hot() -> None:
+    assert_is_log_likelihood(cql.conservative_penalty)
+
+
+@property_of("cql")
+def conservative_penalty_does_not_see_a_shift_of_a_state() -> None:
+    @FEW
+    @hypothesis.given(TABLES, hypothesis.extra.numpy.arrays(np.float64, (4, 1), elements=st.floats(-1e3, 1e3)))
+    def holds(q: np.ndarray, shift: np.ndarray) -> None:
+        action = torch.tensor([0, 2, 1, 1])
+        before, after = (cql.conservative_penalty(torch.tensor(x), action).item() for x in (q, q + shift))
+        assert abs(before - after) < 1e-9
+
+    holds()
+
+
+@property_of("cql")
+def conservative_penalty_is_finite_for_huge_values() -> None:
+    for size in (1e3, 1e30):
+        q = torch.tensor([[size, -size, 0.0]])
+        assert cql.conservative_penalty(q, torch.tensor([0])).item() == 0.0
+        assert cql.conservative_penalty(q, torch.tensor([1])).isfinite()
+
+
+@property_of("cql")
+def without_penalty_cql_is_dqn_bit_for_bit() -> None:
+    plain = small_agent(dqn.DQN, **SETTINGS["dqn"])
+    conservative = small_agent(cql.DiscreteCQL, **SETTINGS["dqn"], conservative_weight=0.0)
+    for number in range(3):
+        plain.update(small_batch(number))
+        conservative.update(small_batch(number))
+    assert_same(weights(plain), weights(conservative), 0.0)
+
+
+@property_of("cql")
+def values_rest_where_the_fixed_point_of_tabular_cql_is() -> None:
+    """Q(a) = mean reward − α (softmax(Q)(a) / frequency − 1) for recorded actions (book: cql-stationary)."""
+    reward, frequency, weight = np.array([0.0, 1.0, 0.5]), np.array([0.5, 0.3, 0.2]), 0.4
+    action = [0] * 5 + [1] * 3 + [2] * 2
+    batch = one_state_batch(action, reward=list(reward[action]))
+    agent = fitted(cql.DiscreteCQL, batch, 800, conservative_weight=weight)
+    q = agent._q_values(torch.ones(1, 1)).detach().double().numpy()[0]
+    odds = np.exp(q)
+    expected = reward - weight * (odds / odds.sum() / frequency - 1)
+    assert np.allclose(q, expected, atol=0.01), f"Q is {q}, the fixed point says {expected}"
+    assert abs(frequency @ q - frequency @ reward) < 0.01, "the mean over the data must stay"
+
+
+# Implicit Q-learning
+
+
+@property_of("iql")
+def expectile_loss_is_the_asymmetric_square() -> None:
+    error = torch.tensor([2.0, -3.0, 0.0, 1.0])
+    assert abs(iql.expectile_loss(error, 0.9).item() - (0.9 * 4 + 0.1 * 9 + 0.9 * 1) / 4) < 1e-6
+    assert abs(iql.expectile_loss(error, 0.5).item() - 0.5 * error.square().mean().item()) < 1e-6
+    point = torch.tensor([[0.3, -0.7], [1.5, -0.1]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(iql.expectile_loss(point, 0.9), point)
+    expected = torch.tensor([[2 * 0.9 * 0.3, 2 * 0.1 * -0.7], [2 * 0.9 * 1.5, 2 * 0.1 * -0.1]]).double() / 4
+    torch.testing.assert_close(gradient, expected)
+    numeric = finite_differences(lambda u: iql.expectile_loss(u, 0.9), point)
+    torch.testing.assert_close(gradient, numeric, rtol=1e-5, atol=1e-7)
+
+
+def expectile_minimiser(sample: np.ndarray, level: float) -> float:
+    """The prediction that minimises the loss, by bisection on its derivative."""
+    values = torch.tensor(sample)
+    low, high = values.min().item(), values.max().item()
+    for _ in range(60):
+        middle = torch.tensor((low + high) / 2, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(iql.expectile_loss(values - middle, level), middle)
+        low, high = (middle.item(), high) if slope < 0 else (low, middle.item())
+    return (low + high) / 2
+
+
+@property_of("iql")
+def expectile_loss_is_least_at_the_expectile_of_the_sample() -> None:
+    """τ E[(X − m)₊] = (1 − τ) E[(m − X)₊]; the mean at τ = ½; of two points the tilted mean (book: iql-two-point)."""
+
+    @FEW
+    @hypothesis.given(
+        hypothesis.extra.numpy.arrays(np.float64, st.integers(2, 6), elements=st.floats(-10, 10)), st.floats(0.05, 0.95)
+    )
+    def holds(sample: np.ndarray, level: float) -> None:
+        m = expectile_minimiser(sample, level)
+        above, below = np.maximum(sample - m, 0).mean(), np.maximum(m - sample, 0).mean()
+        assert abs(level * above - (1 - level) * below) < 1e-6
+
+    holds()
+    sample = np.array([0.0, 0.0, 0.0, 1.0])
+    assert abs(expectile_minimiser(sample, 0.5) - sample.mean()) < 1e-6
+    assert abs(expectile_minimiser(sample, 0.9) - 0.9 * 0.25 / (0.9 * 0.25 + 0.1 * 0.75)) < 1e-6
+    assert abs(expectile_minimiser(np.array([-2.0, 0.5, 3.0]), 1 - 1e-6) - 3.0) < 1e-4
+
+
+@property_of("iql")
+def advantage_weight_is_the_clipped_exponential() -> None:
+    advantage = torch.tensor([-1.0, 0.0, 0.2, 1.0, 3.0], dtype=torch.float64)
+    expected = torch.tensor([np.exp(-2), 1.0, np.exp(0.4), np.exp(2), 50.0], dtype=torch.float64)
+    torch.testing.assert_close(iql.advantage_weight(advantage, 2.0, 50.0), expected)
+    assert iql.advantage_weight(advantage, 0.0, 50.0).tolist() == [1.0] * 5
+    huge = iql.advantage_weight(torch.tensor([1e6, 1e30, -1e30]), 10.0, 100.0)
+    assert huge.tolist() == [100.0, 100.0, 0.0]
+
+
+@property_of("iql")
+def weighted_log_likelihood_weighs_each_row() -> None:
+    weight = torch.tensor([0.0, 2.0, 0.5])
+    logits = torch.tensor([[9.0, -9.0, 1.0], [0.0, 0.0, 0.0], [np.log(1.0), np.log(2.0), np.log(5.0)]])
+    action = torch.tensor([1, 0, 2])
+    expected = (2.0 * np.log(3) + 0.5 * np.log(8 / 5)) / 3
+    assert abs(iql.weighted_log_likelihood_loss(logits, action, weight).item() - expected) < 1e-6
+    assert_is_log_likelihood(lambda z, a: iql.weighted_log_likelihood_loss(z, a, torch.ones(len(z)).double()))
+
+
+@property_of("iql")
+def twin_critics_start_apart() -> None:
+    space, actions = gym.spaces.Box(-1, 1, (2,), dtype=np.float32), gym.spaces.Discrete(3)
+    first, second = iql.DiscreteIQL(space, actions, iql.DiscreteIQLConfig(hidden_sizes=(5,))).critics
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@property_of("iql")
+def unrecorded_actions_are_never_asked_for() -> None:
+    """Raising every critic's value of an action that the data never take changes neither V, policy nor values."""
+    first, second = (small_agent(iql.DiscreteIQL, **IQL_SETTINGS) for _ in range(2))
+    with torch.no_grad():
+        for critic in (*second.critics, *second.target_critics):
+            critic[-1].bias[2] += 1_000.0
+    for number in range(2):
+        batch = small_batch(number)
+        batch = changed(batch, action=batch.action % 2)
+        first.update(batch)
+        second.update(batch)
+    unread = ("critics.0.2.bias", "critics.1.2.bias", "target_critics.0.2.bias", "target_critics.1.2.bias")
+    for name, value in weights(first).items():
+        other = weights(second)[name]
+        if name in unread:
+            value, other = value[:2], other[:2]
+        torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@property_of("iql")
+def value_and_policy_rest_where_the_theory_says() -> None:
+    """One state: V is the expectile of the rewards, the policy is ∝ frequency × exp(β (reward − V)) (iql-boltzmann)."""
+    reward, frequency, level, temperature = np.array([0.0, 1.0, 0.5]), np.array([0.5, 0.3, 0.2]), 0.8, 1.5
+    action = [0] * 5 + [1] * 3 + [2] * 2
+    batch = one_state_batch(action, reward=list(reward[action]))
+    agent = fitted(iql.DiscreteIQL, batch, 1_000, expectile=level, temperature=temperature, target_rate=0.1)
+    m = agent.value(torch.ones(1, 1)).item()
+    above, below = frequency @ np.maximum(reward - m, 0), frequency @ np.maximum(m - reward, 0)
+    assert abs(level * above - (1 - level) * below) < 0.005, f"V = {m} is not the {level}-expectile"
+    wanted = frequency * np.exp(temperature * (reward - m))
+    found = agent.probabilities(ONE)[0]
+    assert np.allclose(found, wanted / wanted.sum(), atol=0.01), f"policy {found}, should be {wanted / wanted.sum()}"

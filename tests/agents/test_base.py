@@ -1,0 +1,205 @@
+"""What every agent does before it learns anything: settings, spaces, devices, acting, policy tables."""
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from ca14lib.agents import AGENTS, DQN, DQNConfig, agent_class
+from ca14lib.agents.offline import DiscreteBC, DiscreteBCConfig, DiscreteIQL, DiscreteIQLConfig
+from ca14lib.data import Normalizer
+from ca14lib.environments import TabularModel
+from tests.agents.reference import ACTIONS, OBSERVATIONS
+
+SMALL = {"hidden_sizes": (8,)}
+COMMON = {
+    "hidden_sizes": [(), (0,), (16, -1), (2.5,)],
+    "learning_rate": [0.0, -1e-3, float("nan"), float("inf")],
+    "discount": [0.0, -0.1, 1.01, float("nan")],
+}
+TARGET = {"target_rate": [0.0, -0.1, 1.1, float("nan")]}
+OUT_OF_RANGE = {
+    "DiscreteBC": COMMON,
+    "DQN": COMMON | TARGET | {"exploration": [-0.1, 1.1, float("nan")]},
+    "DiscreteCQL": COMMON | TARGET | {"conservative_weight": [-0.1, float("nan"), float("inf")]},
+    "DiscreteIQL": COMMON
+    | TARGET
+    | {
+        "expectile": [0.0, 1.0, -0.5, 1.2, float("nan")],
+        "temperature": [-1.0, float("nan"), float("inf")],
+        "max_weight": [0.0, -1.0, float("nan")],
+    },
+}
+
+
+def small(cls, observations=OBSERVATIONS, **keywords):
+    return cls(observations, ACTIONS, cls.config_class(**SMALL), **keywords)
+
+
+@pytest.mark.parametrize(
+    "name, field, value",
+    [(name, field, value) for name, fields in OUT_OF_RANGE.items() for field, values in fields.items() for value in values],
+)
+def test_a_setting_out_of_range_is_refused_by_name_and_value(name, field, value):
+    with pytest.raises(ValueError, match=field) as caught:
+        AGENTS[name].config_class(**{field: value})
+    assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_settings_at_the_edge_of_their_range_are_accepted(name):
+    edges = {"discount": 1.0, "target_rate": 1.0, "exploration": 0.0, "conservative_weight": 0.0, "temperature": 0.0}
+    config = AGENTS[name].config_class
+    config(**{field: value for field, value in edges.items() if field in config.__dataclass_fields__})
+
+
+def test_hidden_sizes_may_be_a_list_and_stay_comparable():
+    assert DQNConfig(hidden_sizes=[32, 32]) == DQNConfig(hidden_sizes=(32, 32))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_settings_of_another_algorithm_are_refused(name):
+    other = DiscreteBCConfig() if name != "DiscreteBC" else DQNConfig()
+    with pytest.raises(ValueError, match=AGENTS[name].config_class.__name__):
+        AGENTS[name](OBSERVATIONS, ACTIONS, other)
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", "xpu:7"])
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_unknown_device_is_refused_by_name(name, device):
+    with pytest.raises(ValueError, match=device):
+        small(AGENTS[name], device=device)
+
+
+@pytest.mark.parametrize(
+    "actions", [gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3, start=1), gym.spaces.MultiDiscrete([2, 2])]
+)
+def test_actions_must_be_discrete_from_zero(actions):
+    with pytest.raises(ValueError, match="Discrete action space from 0"):
+        DiscreteBC(OBSERVATIONS, actions)
+
+
+def test_observations_must_be_numbers_in_a_box_or_discrete():
+    with pytest.raises(ValueError, match="MultiBinary"):
+        small(DQN, gym.spaces.MultiBinary(3))
+
+
+def test_a_normalizer_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        small(DQN, normalizer=Normalizer(torch.zeros(3), torch.ones(3)))
+
+
+def test_agents_are_found_by_name():
+    assert agent_class("DiscreteIQL") is DiscreteIQL
+    with pytest.raises(ValueError, match="DiscreteCQL") as caught:
+        agent_class("SARSA")
+    assert "SARSA" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_building_an_agent_leaves_the_global_generator_alone(name):
+    before = torch.random.get_rng_state()
+    small(AGENTS[name], seed=3)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_observations_of_any_real_dtype_and_discrete_ones_of_any_integer_dtype_act_alike(name):
+    observation = np.array([[1, -2], [3, 4]])
+    agent = small(AGENTS[name])
+    wanted = agent.act(observation.astype(np.float32), deterministic=True)
+    assert (agent.act(observation.astype(np.float64), deterministic=True) == wanted).all()
+    assert (agent.act(observation.tolist(), deterministic=True) == wanted).all()
+    discrete = small(AGENTS[name], gym.spaces.Discrete(5))
+    wanted = discrete.act(np.array([0, 4]), deterministic=True)
+    assert (discrete.act(np.array([0, 4], dtype=np.uint8), deterministic=True) == wanted).all()
+
+
+@pytest.mark.parametrize(
+    "observation, complaint",
+    [
+        (np.zeros(2, np.float32), "shape"),
+        (np.zeros((1, 3), np.float32), "shape"),
+        (np.float32(1.0), "shape"),
+        (np.array([[np.nan, 0.0]]), "finite"),
+        (np.array([[np.inf, 0.0]]), "finite"),
+    ],
+)
+def test_a_bad_observation_is_refused(observation, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        small(DQN).act(observation)
+
+
+@pytest.mark.parametrize("observation", [np.array([-1]), np.array([5]), np.array([1.0]), np.array([True])])
+def test_a_bad_discrete_observation_is_refused(observation):
+    with pytest.raises(ValueError, match="observation"):
+        small(DQN, gym.spaces.Discrete(5)).act(observation)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_actions_are_drawn_with_the_probabilities_stated(name):
+    agent, size = small(AGENTS[name], seed=1), 20_000
+    observation = np.tile(np.array([[2.0, -1.0]], dtype=np.float32), (size, 1))
+    stated = agent.probabilities(observation[:1])[0]
+    drawn = np.bincount(agent.act(observation), minlength=3) / size
+    assert abs(drawn - stated).max() < 4 * np.sqrt(0.25 / size)
+    mask = np.tile([True, False, True], (size, 1))
+    stated = agent.probabilities(observation[:1], mask=mask[:1])[0]
+    drawn = np.bincount(agent.act(observation, mask=mask), minlength=3) / size
+    assert stated[1] == drawn[1] == 0.0
+    assert abs(drawn - stated).max() < 4 * np.sqrt(0.25 / size)
+
+
+def test_dqn_explores_with_a_uniform_allowed_action_at_its_rate():
+    agent = DQN(OBSERVATIONS, ACTIONS, DQNConfig(**SMALL, exploration=0.3))
+    observation = np.zeros((1, 2), dtype=np.float32)
+    best = agent.act(observation, deterministic=True)[0]
+    free = agent.probabilities(observation)[0]
+    assert free[best] == pytest.approx(0.7 + 0.1)
+    assert np.delete(free, best) == pytest.approx([0.1, 0.1])
+    mask = np.ones((1, 3), dtype=bool)
+    mask[0, best] = False
+    assert sorted(agent.probabilities(observation, mask=mask)[0]) == pytest.approx([0.0, 0.15, 0.85])
+
+
+def test_iql_acts_by_its_policy_network_not_by_its_values():
+    agent = DiscreteIQL(OBSERVATIONS, ACTIONS, DiscreteIQLConfig(**SMALL))
+    with torch.no_grad():
+        agent.policy[-1].bias += torch.tensor([0.0, 50.0, 0.0])
+        for critic in agent.critics:
+            critic[-1].bias += torch.tensor([0.0, 0.0, 50.0])
+    assert (agent.act(np.zeros((4, 2), np.float32), deterministic=True) == 1).all()
+
+
+def test_policy_and_value_tables_show_what_the_agent_sees_in_each_state():
+    observation = np.array([[0, 0], [1, 0], [0, 3]], dtype=np.float32)
+    mask = np.array([[True, True, True], [False, True, False], [True, True, False]])
+    model = TabularModel(np.full((3, 3, 3), 1 / 3), np.zeros((3, 3)), observation=observation, action_mask=mask)
+    agent = small(DQN, seed=4, normalizer=Normalizer(torch.tensor([1.0, 1.0]), torch.tensor([0.2, 3.0])))
+    assert (agent.policy_table(model).argmax(axis=1) == agent.act(observation, mask=mask, deterministic=True)).all()
+    assert np.allclose(agent.policy_table(model, deterministic=False), agent.probabilities(observation, mask=mask))
+    expected = agent.q_network(agent.normalizer(torch.tensor(observation))).detach().numpy()
+    assert np.allclose(agent.q_table(model), expected)
+
+
+def test_the_mask_of_a_model_gives_no_warning():
+    model = TabularModel(np.full((2, 3, 2), 0.5), np.zeros((2, 3)), action_mask=np.ones((2, 3), dtype=bool))
+    agent = small(DQN, gym.spaces.Discrete(2))
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            agent.policy_table(model)
+    finally:
+        torch.set_warn_always(False)
+
+
+def test_values_of_iql_are_the_lesser_of_its_critics():
+    agent = DiscreteIQL(gym.spaces.Discrete(4), ACTIONS, DiscreteIQLConfig(**SMALL), seed=1)
+    model = TabularModel(np.full((4, 3, 4), 0.25), np.zeros((4, 3)))
+    first, second = (critic(torch.arange(4)).detach().numpy() for critic in agent.critics)
+    assert (first < second).any()
+    assert (first > second).any()
+    assert np.allclose(agent.q_table(model), np.minimum(first, second))

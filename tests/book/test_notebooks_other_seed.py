@@ -1,0 +1,46 @@
+"""What a notebook claims holds for another seed too: its checks come out the same.
+
+A notebook that draws random numbers has one line `seed = ...`; here it runs from top to bottom with a different one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SEED = re.compile(r"^seed = (\d+)", re.MULTILINE)
+OTHER_SEED = 12
+NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb")) if "seed" in path.read_text("utf8")]
+
+
+def checks(notebook: Any) -> list[str]:
+    """Text shown by the cells after the last heading that begins with Check."""
+    shown: list[str] = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and re.search(r"^#+ Check", cell.source, re.MULTILINE):
+            shown = []
+        elif cell.cell_type == "code":
+            shown += [output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    return shown
+
+
+@pytest.mark.slow
+@pytest.mark.learning
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_checks_come_out_the_same_with_another_seed(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    expected = checks(notebook)
+    lines = [cell for cell in notebook.cells if cell.cell_type == "code" and SEED.search(cell.source)]
+    assert len(lines) == 1, "a notebook with random numbers has exactly one line `seed = ...`"
+    lines[0].source = SEED.sub(f"seed = {OTHER_SEED}", lines[0].source)
+    client = nbclient.NotebookClient(
+        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    assert checks(notebook) == expected

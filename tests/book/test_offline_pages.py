@@ -1,0 +1,107 @@
+"""What the pages on offline learning say about tests and results is true."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ca14lib.experiments.results import read_results
+from tests.agents.offline.faults import FAULTS
+
+OFFLINE = Path(__file__).parents[2] / "book" / "offline"
+
+
+NAMED = re.compile(r"(?<!})`((?:dqn|bc|cql|iql)-[a-z0-9-]+)`|is_caught\[([a-z0-9-]+)\]")
+
+
+def faults_named(page: str) -> set[str]:
+    text = (OFFLINE / f"{page}.md").read_text("utf8")
+    return {first or second for first, second in NAMED.findall(text)}
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "bc", "cql", "iql"])
+def test_the_planted_faults_a_page_names_exist(algorithm):
+    of_this_page = {name for name in faults_named(algorithm) if name.startswith(f"{algorithm}-")}
+    assert len(of_this_page) >= 7
+    assert of_this_page == faults_named(algorithm) <= set(FAULTS)
+
+
+def test_the_planted_faults_of_the_exercises_exist():
+    assert len(faults_named("exercises")) == 4
+    assert faults_named("exercises") <= set(FAULTS)
+
+
+# claims that the prose of the pages draws from the tables
+
+
+def rows(name: str, **where: object) -> pd.DataFrame:
+    table = read_results(name)
+    for column, value in where.items():
+        table = table[table[column] == value]
+    assert len(table), f"no row of {name} for {where}"
+    return table
+
+
+def every_seed_reaches_the_optimum(table: pd.DataFrame) -> bool:
+    return bool((table["optimal_seeds"] == table["seeds"]).all())
+
+
+def no_seed_comes_near(table: pd.DataFrame) -> bool:
+    return bool((table["share_high"] < 0.5).all())
+
+
+@pytest.mark.parametrize("agent", ["DiscreteCQL", "DiscreteIQL"])
+def test_cql_and_iql_reach_the_optimum_on_every_dataset(agent):
+    table = rows("offline_gridworld", agent=agent)
+    assert set(table["dataset"]) == {"expert", "mixed", "random"}
+    assert every_seed_reaches_the_optimum(table)
+
+
+@pytest.mark.parametrize(
+    "agent, right, wrong", [("DQN", ["random"], ["expert", "mixed"]), ("DiscreteBC", ["expert", "mixed"], ["random"])]
+)
+def test_dqn_and_cloning_fail_on_opposite_datasets(agent, right, wrong):
+    for dataset in right:
+        assert every_seed_reaches_the_optimum(rows("offline_gridworld", agent=agent, dataset=dataset))
+    for dataset in wrong:
+        assert no_seed_comes_near(rows("offline_gridworld", agent=agent, dataset=dataset))
+
+
+def test_the_excess_of_q_is_where_the_pages_say():
+    excess = rows("offline_gridworld").set_index(["agent", "dataset"])["q_error_iqm"]
+    assert excess["DQN", "mixed"] > 1
+    assert excess["DQN", "random"] < 0.1
+    assert excess["DiscreteCQL", "mixed"] > 0
+    assert excess["DiscreteCQL", "expert"] > 0
+    assert excess["DiscreteIQL", "expert"] > 1
+
+
+def test_the_settings_that_work_are_those_the_pages_say():
+    def setting(agent: str, parameter: str) -> pd.DataFrame:
+        table = rows("offline_gridworld_hyperparameters", agent=agent, dataset="random", parameter=parameter)
+        return table.set_index("value")
+
+    for agent, parameter in (("DQN", "learning_rate"), ("DiscreteIQL", "expectile")):
+        assert every_seed_reaches_the_optimum(setting(agent, parameter))
+    for agent, parameter, right, wrong in (
+        ("DQN", "target_rate", [0.005, 0.05], [0.0005, 1.0]),
+        ("DiscreteCQL", "conservative_weight", [0.0, 0.1, 0.5, 1.0], [2.0, 5.0, 20.0]),
+        ("DiscreteIQL", "temperature", [1.0, 3.0, 10.0, 100.0], [0.0]),
+    ):
+        table = setting(agent, parameter)
+        assert sorted(table.index) == sorted(right + wrong)
+        assert every_seed_reaches_the_optimum(table.loc[right])
+        assert no_seed_comes_near(table.loc[wrong])
+    assert no_seed_comes_near(setting("DiscreteBC", "learning_rate"))
+    assert (setting("DiscreteCQL", "conservative_weight").loc[[0.5, 1.0], "q_error_iqm"] < 0).all()
+    assert setting("DQN", "target_rate").loc[1.0, "q_error_iqm"] > 100
+
+
+def test_naive_values_run_away_on_the_intensive_care_data():
+    table = rows("offline_sepsis", episodes=50_000).set_index("agent")
+    assert table.loc["DQN", "max_q_iqm"] > 1.5
+    assert table.loc["DiscreteCQL", "max_q_iqm"] < table.loc["DQN", "max_q_iqm"]
+    best = table.loc[["DiscreteCQL", "DiscreteIQL"], "gap_closed_iqm"].max()
+    assert best > 0.55
+    assert table.loc["DQN", "gap_closed_high"] < best / 2

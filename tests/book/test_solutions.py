@@ -1,0 +1,175 @@
+"""The code solutions of the exercises on offline learning run as printed, and what the pages claim about them holds."""
+
+import importlib.util
+import math
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+SOLUTIONS = Path(__file__).parent / "solutions"
+PAGES = Path(__file__).parents[2] / "book" / "offline"
+
+
+def solution(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SOLUTIONS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_solution_that_is_printed_is_tested_here():
+    text = "".join(page.read_text("utf8") for page in PAGES.glob("*.md"))
+    printed = set(re.findall(r"tests/book/solutions/(\w+)\.py", text))
+    tested = set(re.findall(r'solution\("(\w+)"\)', Path(__file__).read_text("utf8")))
+    assert printed == tested
+
+
+def test_the_mean_of_the_largest_of_k_normal_numbers():
+    module = solution("gaussian_maximum")
+    assert module.mean_maximum(2) == pytest.approx(1 / math.sqrt(math.pi))
+    assert module.mean_maximum(3) == pytest.approx(3 / (2 * math.sqrt(math.pi)))
+    for k, stated in ((4, 1.03), (25, 1.97)):
+        assert module.mean_maximum(k) == pytest.approx(stated, abs=0.005)
+        assert module.simulated_maximum(k, repetitions=100_000) == pytest.approx(stated, abs=0.02)
+        assert module.mean_maximum(k) < math.sqrt(2 * math.log(k))
+
+
+def test_equally_good_policies_are_covered_unequally():
+    module = solution("coverage_of_the_optimum")
+    behaviours = [module.behaviour_policy(module.GRID, name) for name in ("expert", "mixed", "random")]
+    own = [module.concentrability(behaviours[0], behaviour) for behaviour in behaviours]
+    other = [module.concentrability(module.up_then_right(), behaviour) for behaviour in behaviours]
+    assert own[0] == pytest.approx(1)
+    assert own[0] < own[1] < own[2]
+    assert other[0] == math.inf
+    assert other[1] > 100 * other[2]
+    assert own[2] == pytest.approx(other[2])
+
+
+def test_unseen_actions_are_exits_that_pay_their_initial_value():
+    module = solution("naive_exits")
+    threshold = module.threshold()
+    for initial_value in (-1.0, threshold - 0.01):
+        assert module.predicted_and_obtained(initial_value) == pytest.approx((threshold, threshold))
+    for initial_value in (threshold + 0.01, 1.0):
+        predicted, obtained = module.predicted_and_obtained(initial_value)
+        assert predicted == pytest.approx(initial_value)
+        assert obtained == pytest.approx(-10)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_a_correlated_rater_keeps_that_share_of_the_bias(correlation):
+    module = solution("double_estimator")
+    assert module.remaining_bias(correlation, k=4) == pytest.approx(correlation * 1.0294, abs=0.01)
+
+
+def test_a_target_that_moves_every_hundredth_update_lags_a_hundred_times_longer():
+    module = solution("target_lag")
+    assert module.updates_to_half_way(0.005) == 139
+    assert module.updates_to_half_way(0.005, every=100) == 13_900
+
+
+def test_reading_limits_as_ends_hides_most_of_the_cost():
+    module = solution("time_limits")
+    assert module.exact_start_value() == pytest.approx(-5.03, abs=0.01)
+    assert module.estimated_start_value(False) == pytest.approx(module.exact_start_value(), abs=0.3)
+    assert module.estimated_start_value(True) > module.exact_start_value() + 1.5
+
+
+def test_the_imitation_bound_is_attained_as_the_error_vanishes():
+    module = solution("cliff")
+    discount = 0.99
+    ratios = []
+    for error in (0.1, 0.01, 0.001, 0.0001):
+        loss = module.loss_of_the_copy(error, discount)
+        assert loss == pytest.approx(error / ((1 - discount) * (1 - discount + discount * error)))
+        ratios.append(loss * (1 - discount) ** 2 / error)
+    assert ratios == sorted(ratios)
+    assert 0.98 < ratios[-1] < 1
+
+
+def test_the_mode_averages_noise_out_but_not_indifference():
+    module = solution("majority_vote")
+    for seed in range(3):
+        sampled, mode = module.clone_returns("mixed", 2_000, seed)
+        assert mode == pytest.approx(0.3)
+        assert sampled < 0.1
+        sampled, mode = module.clone_returns("random", 2_000, seed)
+        assert mode == pytest.approx(-5)
+        assert -5 < sampled < -3.5
+
+
+@pytest.mark.parametrize("counts", [(90, 10), (60, 40)])
+def test_a_rarer_action_has_to_pass_the_threshold(counts):
+    module = solution("cql_threshold")
+    share = counts[1] / sum(counts)
+    threshold = 0.1 / 2 * (1 / share - 1 / (1 - share))
+    assert module.preferred_action((0.0, threshold - 0.002), counts, 0.1) == 0
+    assert module.preferred_action((0.0, threshold + 0.002), counts, 0.1) == 1
+
+
+def test_cql_bounds_what_its_theorems_say_and_no_more():
+    module = solution("cql_lower_bound")
+    problems = range(200)
+    pointwise = np.array([module.excess(seed, 0.1, data_term=False) for seed in problems])
+    assert (pointwise <= 1e-12).all()
+    for_the_policy = np.array([module.excess(seed, 0.1, data_term=True) for seed in problems])
+    assert (for_the_policy[:, 1] <= 1e-12).all()
+    assert (for_the_policy[:, 0] > 1e-6).mean() > 0.2
+    sampled = np.array([module.excess_with_sampling(seed, visits=20) for seed in problems])
+    assert (sampled[:, 0] > 0).mean() > 0.5
+    assert (sampled[:, 1] <= 1e-12).all()
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1, 0.01])
+@pytest.mark.parametrize("expectile", [0.5, 0.7, 0.9, 0.99])
+def test_the_two_point_expectile_has_its_closed_form(p, expectile):
+    module = solution("two_point_expectile")
+    assert module.minimiser(p, expectile) == pytest.approx(module.closed_form(p, expectile), abs=1e-6)
+
+
+def test_an_expectile_over_outcomes_prefers_luck():
+    module = solution("lucky_outcomes")
+    for level in (0.7, 0.9, 0.99):
+        assert module.value_over_actions(level) <= 0.5
+    assert module.value_over_outcomes(0.9) > 0.6
+    assert module.value_over_outcomes(0.99) > 0.9
+
+
+def test_dividing_by_the_temperature_stays_close_to_the_behaviour():
+    module = solution("soft_improvement")
+    shares = [module.share_of_the_way(inverse_temperature) for inverse_temperature in (0.0, 1 / 3, 3.0, 10.0)]
+    assert shares[0] == pytest.approx(0)
+    assert shares == sorted(shares)
+    assert shares[1] < 0.1
+    assert shares[2] > 0.5
+    assert shares[3] > 0.85
+
+
+@pytest.mark.slow
+def test_subtracting_the_mean_reward_shortens_stays_and_lives():
+    module = solution("reward_shift")
+    best, obtained, *_ = module.shifted_optimum("CA14/GridWorld-v0", "mixed")
+    assert obtained == pytest.approx(best)
+    best, obtained, length, shorter = module.shifted_optimum("CA14/ICUSepsis-v0", "clinician")
+    assert best - obtained > 0.05
+    assert shorter < 0.7 * length
+
+
+@pytest.mark.slow
+def test_one_exact_improvement_step_closes_most_of_the_gap():
+    module = solution("one_step_improvement")
+    assert 0.8 < module.gap_closed_by_one_step() < 0.95
+
+
+@pytest.mark.slow
+def test_planning_is_best_with_a_middling_least_count():
+    module = solution("pessimistic_planning")
+    data = module.collect(module.SEPSIS, "clinician", episodes=20_000, seed=0)
+    gap = module.gaps_closed(data, [1, 3, 10, 300])
+    assert gap[10] > 0.3
+    assert gap[10] > max(gap[1], gap[3], gap[300]) + 0.1
+    assert gap[300] < 0.1

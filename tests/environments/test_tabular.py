@@ -1,0 +1,141 @@
+"""Drawing from many distributions at once, finding a state by its observation, and simulating any finite model."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ca14lib.data import OfflineDataset
+from ca14lib.environments import TabularEnvironment, TabularModel, uniform_policy
+from ca14lib.environments.tabular import CategoricalRows, row_index
+
+
+class Quantiles:
+    """Stands in for a generator: the mid-points of equal parts of [0, 1) in place of random numbers."""
+
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+        return (np.arange(shape[0]) + 0.5) / shape[0]
+
+
+class Constant:
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, self.value)
+
+
+def distributions(seed: int, rows: int, outcomes: int, zeros: float) -> np.ndarray:
+    """Random rows with many exact zeros, at either end too, and at least one entry above."""
+    rng = np.random.default_rng(seed)
+    weight = rng.exponential(size=(rows, outcomes)) * (rng.random((rows, outcomes)) >= zeros)
+    weight[np.arange(rows), rng.integers(outcomes, size=rows)] += 0.1
+    return weight / weight.sum(axis=1, keepdims=True)
+
+
+@given(
+    seed=st.integers(0, 10**6), rows=st.integers(1, 6), outcomes=st.integers(1, 7), zeros=st.sampled_from([0, 0.5, 0.9])
+)
+def test_draws_have_exactly_the_rows_probabilities(seed, rows, outcomes, zeros):
+    probability, draws = distributions(seed, rows, outcomes, zeros), 1_000
+    sampler = CategoricalRows(probability)
+    for row in range(rows):
+        drawn = sampler.draw(np.full(draws, row), Quantiles())
+        share = np.bincount(drawn, minlength=outcomes) / draws
+        assert abs(share - probability[row]).max() <= 1.001 / draws
+        assert (probability[row][drawn] > 0).all()
+
+
+@given(seed=st.integers(0, 10**6), zeros=st.sampled_from([0.3, 0.8]))
+def test_outcomes_of_probability_zero_are_never_drawn(seed, zeros):
+    probability = distributions(seed, 30, 5, zeros)
+    row = np.arange(30)
+    for value in (0.0, 5e-324, 0.5, 1 - 1e-12):
+        drawn = CategoricalRows(probability).draw(row, Constant(value))
+        assert (probability[row, drawn] > 0).all()
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_the_largest_random_number_stays_in_its_own_row(row):
+    """1 − 2⁻⁵³ can come out of ``Generator.random``; added to the number of a row it is rounded up."""
+    probability = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    (drawn,) = CategoricalRows(probability).draw(np.array([row]), Constant(1 - 2**-53))
+    assert probability[row, drawn] > 0
+
+
+def test_rounding_of_a_rows_sum_does_not_leak_into_the_next():
+    probability = np.array([[0.1] * 10, [0.0] * 9 + [1.0], [1.0] + [0.0] * 9])  # 0.1 ten times sums to just under 1
+    drawn = CategoricalRows(probability).draw(np.array([0, 1, 2]), Constant(1 - 1e-13))
+    assert drawn.tolist() == [9, 9, 0]
+
+
+def test_row_index_finds_every_row_of_a_table_of_vectors():
+    table = np.array([[0, 0], [0, 1], [2, 5]], dtype=np.float32)
+    np.testing.assert_array_equal(row_index(table, table[[2, 0, 0, 1]]), [2, 0, 0, 1])
+
+
+def test_row_index_finds_every_row_of_a_table_of_numbers():
+    np.testing.assert_array_equal(row_index(np.array([10, 20, 30]), np.array([30, 10, 10])), [2, 0, 0])
+
+
+@given(hnp.arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 9)))
+def test_row_index_inverts_indexing(index):
+    table = np.random.default_rng(0).permutation(10)[:, None] * np.array([1.0, -2.0])
+    np.testing.assert_array_equal(row_index(table, table[index]), index)
+
+
+def test_row_index_names_what_it_does_not_know():
+    with pytest.raises(ValueError, match=r"observation \[7\] belongs to no state"):
+        row_index(np.arange(3), np.array([1, 7]))
+
+
+def test_row_index_refuses_observations_of_another_width():
+    """Two observations of two numbers each are not four observations of one number."""
+    with pytest.raises(ValueError, match="shape"):
+        row_index(np.arange(3), np.array([[0, 1], [1, 2]]))
+
+
+def test_observations_that_float32_cannot_hold_are_still_found_in_the_data():
+    """The environment shows float32; the model may hold 0.1 in double precision."""
+    model = TabularModel(
+        transition=[[[0, 1.0]], [[0, 1.0]]], reward=[[1.0], [0]], terminal=[False, True], observation=[[0.1], [0.2]]
+    )
+    environment = TabularEnvironment(model, 3)
+    observation, _ = environment.reset(seed=0)
+    assert environment.state_index(observation).tolist() == [0, 0, 0]
+    _, reward, terminated, truncated, info = environment.step(np.zeros(3, dtype=int))
+    data = OfflineDataset(
+        observation,
+        np.zeros(3, dtype=int),
+        reward,
+        info["final_obs"],
+        terminated,
+        truncated,
+        observation_space=environment.single_observation_space,
+        action_space=environment.single_action_space,
+    )
+    assert data.visit_counts(model).tolist() == [[3], [0]]
+
+
+def test_integer_observations_live_in_a_discrete_space_and_vectors_in_a_box():
+    chain = {"transition": np.eye(2)[[[1], [1]]], "reward": np.zeros((2, 1))}
+    numbers = TabularEnvironment(TabularModel(**chain))
+    assert numbers.single_observation_space == gym.spaces.Discrete(2)
+    vectors = TabularEnvironment(TabularModel(**chain, observation=[[0.0, 3.0], [1.0, 3.0]]))
+    space = vectors.single_observation_space
+    assert (space.low.tolist(), space.dtype) == ([0, 3], np.float32)
+    assert (space.high > space.low).all()
+    observation, _ = vectors.reset(seed=0)
+    assert observation.dtype == np.float32
+    assert observation[0] in space
+
+
+def test_uniform_policy_shares_equally_among_allowed_actions():
+    model = TabularModel(
+        transition=np.full((2, 3, 2), 0.5),
+        reward=np.zeros((2, 3)),
+        action_mask=[[True, False, True], [False, True, False]],
+    )
+    assert uniform_policy(model).tolist() == [[0.5, 0, 0.5], [0, 1, 0]]
