@@ -6,6 +6,7 @@ A phase that fails does not stop the later ones; the summary at the end names it
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -69,7 +70,9 @@ def run(phase: str) -> tuple[str, float]:
     print(f"\n== {phase}: {description}", flush=True)
     start, verdict = time.perf_counter(), "passed"
     for command in commands:
-        status = subprocess.call(command, cwd=ROOT, env=environment())
+        variables = environment()
+        tool = shutil.which(command[0], path=variables["PATH"]) or command[0]
+        status = subprocess.call([tool, *command[1:]], cwd=ROOT, env=variables)
         if status == SKIPPED:
             verdict = "SKIPPED"
             break

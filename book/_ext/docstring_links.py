@@ -1,11 +1,16 @@
-"""On the API pages the citations in docstrings are links: "book eq. LABEL", "Book: PAGE" and "Book: notebook PAGE"."""
+"""API pages: the citations in docstrings are links, and types have the names by which the source calls them.
+
+Citations are "book eq. LABEL", "Book: PAGE" and "Book: notebook PAGE".
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
 
 LABEL = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
 HYPHENATED = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)+"
@@ -13,6 +18,11 @@ HYPHENATED = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)+"
 EQUATIONS = re.compile(rf"\b(eqs?\.\s+)({LABEL}\b(?:(?:,\s+and|,|\s+and)\s+{HYPHENATED}\b)*)")
 ONE_LABEL = re.compile(rf"\b(?!and\b){LABEL}")
 PAGE = re.compile(r"\bBook: (notebook )?([a-z_]+(?:/[a-z_]+)*)")
+
+
+# what autodoc makes of NumPy's two type aliases
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
+ARRAY = re.compile(r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[~([\w.]+)\]\]")
 
 
 def cited_equations(text: str) -> list[str]:
@@ -35,6 +45,18 @@ def link(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = linked("\n".join(lines)).split("\n")
 
 
+def short_type(annotation: str) -> str:
+    """NumPy's aliases by their names: NDArray[float64], ArrayLike."""
+    annotation = annotation.replace(ARRAY_LIKE, "ArrayLike")
+    return ARRAY.sub(lambda array: "NDArray" if "_" in array[1].split(".")[-1] else f"NDArray[~{array[1]}]", annotation)
+
+
+def shorten(app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str, returned: str) -> None:
+    recorded = app.env.temp_data.get("annotations", {}).get(name, {})
+    recorded |= {parameter: short_type(annotation) for parameter, annotation in recorded.items()}
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", link)
+    app.connect("autodoc-process-signature", shorten, priority=900)  # after autodoc has recorded the annotations
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,5 +1,6 @@
 """Agents, one file per algorithm; those of one section are in the sub-package of its name."""
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -54,6 +55,10 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> Agent:
     if metadata["normalizer"]:
         zeros = torch.zeros(space.shape or ())
         normalizer = Normalizer(zeros, zeros)  # its numbers come with the tensors
+    known = {item.name for item in dataclasses.fields(cls.config_class)}
+    strange = sorted(metadata["config"].keys() - known)
+    if strange:
+        raise ValueError(f"{path} was made with settings that {cls.__name__} does not have here: {', '.join(strange)}")
     agent = cls(
         space,
         space_from_json(metadata["action_space"]),

@@ -1,6 +1,7 @@
 """What all agents share: construction from spaces and a seed, acting, policy tables, saving and loading."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -26,9 +27,10 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        require(all(width >= 1 for width in self.hidden_sizes), "hidden_sizes", self.hidden_sizes, "positive integers")
+        whole = all(isinstance(width, int) and width >= 1 for width in self.hidden_sizes)
+        require(whole, "hidden_sizes", self.hidden_sizes, "positive integers")
         require(len(self.hidden_sizes) >= 1, "hidden_sizes", self.hidden_sizes, "at least one layer")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "> 0")
+        require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive and finite")
         require(0 < self.discount <= 1, "discount", self.discount, "in (0, 1]")
 
 
@@ -168,20 +170,31 @@ class Agent(nn.Module):
         expected = self.state_dict()
         if module.keys() != expected.keys() or any(module[n].shape != expected[n].shape for n in expected):
             raise ValueError("the checkpoint's tensors do not fit this agent: names or shapes differ")
-        if "generator" not in tensors:
-            raise ValueError("the checkpoint lacks the agent's generator state")
-        optimizer_states = {}
-        for name, optimizer in self.optimizers.items():
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"optimizer.{name}."):
-                    index, slot = key.removeprefix(f"optimizer.{name}.").split(".")
-                    slots.setdefault(int(index), {})[slot] = value
-            optimizer_states[name] = {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
+        optimizer_states = {name: self._optimizer_state(name, tensors) for name in self.optimizers}
+        generator = restored_generator(tensors.get("generator"), self.device)
+        # from here on nothing can fail
         self.load_state_dict(module)
         for name, state in optimizer_states.items():
             self.optimizers[name].load_state_dict(state)
-        self.generator.set_state(tensors["generator"])
+        self.generator.set_state(generator.get_state())
+
+    def _optimizer_state(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """The state dictionary of an optimiser, checked against its parameters; empty before the first update."""
+        optimizer = self.optimizers[name]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{name}."):
+                index, slot = key.removeprefix(f"optimizer.{name}.").split(".")
+                slots.setdefault(int(index), {})[slot] = value
+        fits = set(slots) in (set(), set(range(len(parameters)))) and all(
+            found.keys() == {"step", "exp_avg", "exp_avg_sq"}
+            and all(found[moment].shape == parameters[index].shape for moment in ("exp_avg", "exp_avg_sq"))
+            for index, found in slots.items()
+        )
+        if not fits:
+            raise ValueError(f"the checkpoint's state of the optimiser {name!r} does not fit this agent")
+        return {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
 
     def save(self, path: str | Path) -> None:
         """Write the agent, its optimisers and its generator to one file (safetensors, JSON in the header)."""
@@ -244,7 +257,7 @@ class DiscreteAgent(Agent):
     def _policy(self, observation: Tensor, mask: ArrayLike | None, deterministic: bool) -> Tensor:
         scores = self._scores(observation)
         if mask is not None:
-            allowed = torch.as_tensor(np.asarray(mask), device=self.device)
+            allowed = torch.tensor(np.asarray(mask), device=self.device)
             if allowed.dtype != torch.bool or allowed.shape != scores.shape or not allowed.any(dim=-1).all():
                 raise ValueError(
                     f"mask must be booleans of shape {tuple(scores.shape)} that allow an action in every row, "
@@ -267,6 +280,14 @@ class ValueAgent(DiscreteAgent):
     def q_table(self, model: TabularModel) -> NDArray[np.float64]:
         """The learned Q on every state-action pair of a finite problem, shape ``[S, A]``."""
         return self._q_values(self._states(model)).double().cpu().numpy()
+
+
+def restored_generator(state: Tensor | None, device: torch.device) -> torch.Generator:
+    """A generator in a saved state, or a ValueError if the state is missing or of another kind of device."""
+    try:
+        return torch.Generator(device).set_state(state)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the checkpoint's random generator cannot go on on {device}: {error}") from error
 
 
 def checked_device(device: str | torch.device) -> torch.device:

@@ -1,5 +1,6 @@
 """Checkpoints: one safetensors file with JSON in its header. Reading one executes no code."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -23,14 +24,13 @@ def write_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dic
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(metadata)
+    header = {"format": FORMAT, "json": text, "checksum": _checksum(tensors, text)}
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"format": FORMAT, "json": json.dumps(metadata)},
-        )
+        save_file(tensors, temporary, metadata=header)
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
@@ -53,6 +53,17 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
                 raise ValueError(
                     f"{path} is no checkpoint of this course: format {header.get('format')!r}, expected {FORMAT!r}"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["json"])  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if header["checksum"] != _checksum(tensors, header["json"]):
+                raise ValueError(f"{path} is corrupted: its checksum does not match its content")
+            return tensors, json.loads(header["json"])
     except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is truncated, corrupted or no checkpoint: {error}") from error
+
+
+def _checksum(tensors: dict[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -34,6 +34,7 @@ class OfflineDataset:
         cost: ``[N, K]``; none by default.
         behaviour_log_prob: ``[N]`` log-probabilities of the actions under the behaviour, if known.
         environment_id: Gymnasium id of the environment the data come from, if known.
+        environment_arguments: Keyword arguments it was made with.
         policy: Name of the behaviour, if it has one.
         seed: Seed of the collection, if known.
         device: Where the tensors live and batches are drawn.
@@ -57,6 +58,7 @@ class OfflineDataset:
         cost: ArrayLike | None = None,
         behaviour_log_prob: ArrayLike | None = None,
         environment_id: str | None = None,
+        environment_arguments: dict[str, Any] | None = None,
         policy: str | None = None,
         seed: int | None = None,
         device: str | torch.device = "cpu",
@@ -66,6 +68,7 @@ class OfflineDataset:
             raise ValueError("a dataset needs at least one transition, got none")
         self.observation_space, self.action_space = observation_space, action_space
         self.environment_id, self.policy, self.seed = environment_id, policy, seed
+        self.environment_arguments = dict(environment_arguments or {})
         no_cost = np.zeros((size, 0), dtype=np.float32)
         self.transitions = Transitions(
             observation=_in_space("observation", observation, observation_space, size),
@@ -169,21 +172,32 @@ class OfflineDataset:
         """Share of every action, shape ``[A]``; discrete actions only."""
         if not isinstance(self.action_space, gym.spaces.Discrete):
             raise ValueError(f"action_distribution needs discrete actions, got {self.action_space}")
-        count = torch.bincount(self.transitions.action, minlength=int(self.action_space.n))
+        first = int(self.action_space.start)
+        count = torch.bincount(self.transitions.action - first, minlength=int(self.action_space.n))
         return (count.double() / len(self)).cpu().numpy()
 
     def visit_counts(self, model: TabularModel) -> NDArray[np.int64]:
         """How often every state-action pair of a finite problem occurs, shape ``[S, A]`` (book eq. coverage)."""
-        state = row_index(model.observation, self.transitions.observation.cpu().numpy())
-        pair = state * model.num_actions + self.transitions.action.cpu().numpy()
+        pair = self._pairs(model)
         return np.bincount(pair, minlength=model.num_states * model.num_actions).reshape(model.num_states, -1)
+
+    def _pairs(self, model: TabularModel) -> NDArray[np.int64]:
+        """Index ``state * A + action`` of every transition; decisions are taken in states that are not terminal."""
+        if not isinstance(self.action_space, gym.spaces.Discrete) or self.action_space.n != model.num_actions:
+            raise ValueError(f"the model has {model.num_actions} actions, the data {self.action_space}")
+        alive = np.flatnonzero(~model.terminal)
+        state = alive[row_index(model.observation[alive], self.transitions.observation.cpu().numpy())]
+        return state * model.num_actions + self.transitions.action.cpu().numpy() - int(self.action_space.start)
 
     def empirical_counts(self, model: TabularModel) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """What the data say about a finite problem: transitions seen ``[S, A, S]`` and reward sums ``[S, A]``."""
         states, actions = model.num_states, model.num_actions
-        state = row_index(model.observation, self.transitions.observation.cpu().numpy())
-        following = row_index(model.observation, self.transitions.next_observation.cpu().numpy())
-        pair = state * actions + self.transitions.action.cpu().numpy()
+        pair, following = self._pairs(model), np.empty(len(self), dtype=np.intp)
+        terminated = self.transitions.terminated.cpu().numpy()
+        for ended in (False, True):  # a terminal state may look like another one
+            candidates, rows = np.flatnonzero(model.terminal == ended), terminated == ended
+            seen = self.transitions.next_observation.cpu().numpy()[rows]
+            following[rows] = candidates[row_index(model.observation[candidates], seen)] if rows.any() else 0
         counts = np.bincount(pair * states + following, minlength=states * actions * states)
         rewards = np.bincount(pair, self.transitions.reward.cpu().numpy().astype(np.float64), states * actions)
         return counts.reshape(states, actions, states).astype(np.int64), rewards.reshape(states, actions).astype(
@@ -235,6 +249,7 @@ class OfflineDataset:
             observation_space=self.observation_space,
             action_space=self.action_space,
             environment_id=self.environment_id,
+            environment_arguments=self.environment_arguments,
             policy=self.policy,
             seed=self.seed,
             device=transitions.reward.device,
@@ -267,6 +282,8 @@ def _flags(name: str, values: ArrayLike | Tensor, size: int) -> Tensor:
 
 def _in_space(name: str, values: ArrayLike | Tensor, space: gym.Space, size: int) -> Tensor:
     tensor = _tensor(name, values, size)
+    if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete):
+        raise ValueError(f"{name} must live in a Box or Discrete space, got {space}")
     if tuple(tensor.shape[1:]) != space.shape:
         raise ValueError(f"{name} must have shape ({size}, *{space.shape}), got {tuple(tensor.shape)}")
     if isinstance(space, gym.spaces.Discrete):
@@ -274,14 +291,12 @@ def _in_space(name: str, values: ArrayLike | Tensor, space: gym.Space, size: int
             raise ValueError(f"{name} must be integers, got dtype {tensor.dtype}")
         outside = (tensor < int(space.start)) | (tensor >= int(space.start + space.n))
         tensor = tensor.long()
-    elif isinstance(space, gym.spaces.Box):
+    else:
         tensor = tensor.float()
         if not tensor.isfinite().all():
             raise ValueError(f"{name} must be finite, got {tensor[~tensor.isfinite()][0].item()}")
-        low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+        low, high = torch.as_tensor(space.low).float(), torch.as_tensor(space.high).float()
         outside = (tensor < low.to(tensor.device)) | (tensor > high.to(tensor.device))
-    else:
-        raise ValueError(f"{name} must live in a Box or Discrete space, got {space}")
     if outside.any():
         raise ValueError(f"{name} must lie in {space}, got {tensor[outside][0].item()}")
     return tensor
@@ -289,8 +304,10 @@ def _in_space(name: str, values: ArrayLike | Tensor, space: gym.Space, size: int
 
 def _check_continuity(transitions: Transitions, ended: Tensor) -> None:
     """Within an episode, each step starts where the one before ended."""
-    inside = ~ended[:-1].to(transitions.reward.device)
-    broken = (transitions.next_observation[:-1] != transitions.observation[1:]).reshape(len(inside), -1).any(1) & inside
+    jump = transitions.next_observation[:-1] != transitions.observation[1:]
+    if jump.ndim > 1:
+        jump = jump.flatten(1).any(1)
+    broken = jump & ~ended[:-1].to(jump.device)
     if broken.any():
         step = int(broken.nonzero()[0])
         raise ValueError(

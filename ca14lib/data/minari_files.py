@@ -1,8 +1,8 @@
 """Minari datasets in and out (https://minari.farama.org), through Minari's own API, as HDF5."""
 
 import contextlib
+import copy
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ca14lib.data.dataset import OfflineDataset
+
+UNKNOWN = "unknown"  # Minari wants a name
 
 
 def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False, **metadata: Any) -> None:
@@ -33,10 +36,9 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
     """
     import minari
     from minari.data_collector.episode_buffer import EpisodeBuffer
-    from minari.dataset.minari_dataset import parse_dataset_id
     from minari.namespace import create_namespace, list_local_namespaces
 
-    parse_dataset_id(dataset_id)  # raises ValueError with the expected form
+    namespace = _checked_namespace(dataset_id)
     target = _path(dataset_id)
     if target.exists() and not overwrite:
         raise FileExistsError(f"Minari dataset {dataset_id!r} exists at {target}; pass overwrite=True to replace it")
@@ -64,7 +66,6 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
             )
         )
     root = _path("")
-    namespace = parse_dataset_id(dataset_id)[0]
     if namespace is not None and namespace not in list_local_namespaces():
         create_namespace(namespace)
     with tempfile.TemporaryDirectory(prefix=".ca14-", dir=root) as temporary:
@@ -72,17 +73,23 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
             stored = minari.create_dataset_from_buffers(
                 dataset_id,
                 buffers,
-                env=None if dataset.environment_id is None else gym.spec(dataset.environment_id),
+                env=_spec(dataset),
                 observation_space=dataset.observation_space,
                 action_space=dataset.action_space,
-                algorithm_name=dataset.policy or "unknown",
+                algorithm_name=dataset.policy or UNKNOWN,
                 **({"description": f"Collected with seed {dataset.seed}."} | metadata),
             )
         stored.storage.update_metadata({"ca14_seed": dataset.seed})
-        if target.exists():
-            shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        (Path(temporary) / dataset_id).rename(target)
+        replaced = Path(temporary) / "replaced"
+        if target.exists():
+            target.rename(replaced)
+        try:
+            (Path(temporary) / dataset_id).rename(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
 
 
 def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset":
@@ -96,25 +103,23 @@ def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset"
         ValueError: If the data come from another environment, or the file is damaged.
     """
     import minari
-    from minari.dataset.minari_dataset import parse_dataset_id
 
     from ca14lib.data.dataset import OfflineDataset
 
-    parse_dataset_id(dataset_id)  # raises ValueError with the expected form
-
+    _checked_namespace(dataset_id)
     path = _path(dataset_id)
     if not path.exists():
         known = ", ".join(sorted(minari.list_local_datasets())) or "none"
         raise FileNotFoundError(f"no Minari dataset {dataset_id!r} at {path}; local datasets: {known}")
     try:
         stored = minari.load_dataset(dataset_id)
-        spec = stored.spec.env_spec
-        found = None if spec is None else spec.id
-        if environment_id is not None and found != environment_id:
-            raise ValueError(f"Minari dataset {dataset_id!r} comes from {found}, expected {environment_id}")
         episodes = list(stored.iterate_episodes())
-    except (OSError, KeyError, EOFError) as error:
+    except (OSError, KeyError, EOFError, ValueError, TypeError) as error:
         raise ValueError(f"Minari dataset {dataset_id!r} at {path} cannot be read: {error}") from error
+    spec = stored.spec.env_spec
+    found = None if spec is None else spec.id
+    if environment_id is not None and found != environment_id:
+        raise ValueError(f"Minari dataset {dataset_id!r} comes from {found}, expected {environment_id}")
     if not episodes:
         raise ValueError(f"Minari dataset {dataset_id!r} holds no episodes")
 
@@ -129,6 +134,7 @@ def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset"
 
     terminated, truncated = joined("terminations").astype(bool), joined("truncations").astype(bool)
     last = np.cumsum([len(episode.rewards) for episode in episodes]) - 1
+    behaviour = stored.storage.metadata.get("algorithm_name")
     truncated[last] |= ~terminated[last]  # Minari allows an episode cut by the end of collection
     return OfflineDataset(
         observation=np.concatenate([np.asarray(episode.observations)[:-1] for episode in episodes]),
@@ -142,9 +148,29 @@ def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset"
         cost=info("cost"),
         behaviour_log_prob=info("behaviour_log_prob"),
         environment_id=found,
-        policy=stored.storage.metadata.get("algorithm_name"),
+        environment_arguments=None if spec is None else spec.kwargs,
+        policy=None if behaviour == UNKNOWN else behaviour,
         seed=stored.storage.metadata.get("ca14_seed"),
     )
+
+
+def _checked_namespace(dataset_id: str) -> str | None:
+    """The namespace of a well-formed id, or a ValueError that says what the form is."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        namespace, _, _ = parse_dataset_id(dataset_id)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"a Minari dataset id has the form namespace/name-v0, got {dataset_id!r}") from error
+    return namespace
+
+
+def _spec(dataset: "OfflineDataset") -> EnvSpec | None:
+    if dataset.environment_id is None:
+        return None
+    spec = copy.deepcopy(gym.spec(dataset.environment_id))
+    spec.kwargs = dict(dataset.environment_arguments)
+    return spec
 
 
 def _path(dataset_id: str) -> Path:

@@ -14,6 +14,14 @@ from numpy.typing import NDArray
 from ca14lib.environments.tabular_model import TabularModel
 
 
+def require_integer(name: str, value: Any, least: int) -> None:
+    """Raise a ValueError that names the argument unless it is an integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 class BatchedEnvironment(gym.vector.VectorEnv):
     """``num_envs`` copies of one environment, stepped together; autoreset mode ``SAME_STEP``.
 
@@ -47,10 +55,9 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         time_limit: int | None,
         render_mode: str | None = None,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        if time_limit is not None and time_limit < 1:
-            raise ValueError(f"time_limit must be at least 1 or None, got {time_limit}")
+        require_integer("num_envs", num_envs, 1)
+        if time_limit is not None:
+            require_integer("time_limit (None for no limit)", time_limit, 1)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
         self.num_envs = num_envs
@@ -204,6 +211,13 @@ class SingleEnvironment(gym.Env):
     @np_random.setter
     def np_random(self, generator: np.random.Generator) -> None:
         self._np_random = self.batched.np_random = generator
+        self._np_random_seed = self.batched.np_random_seed
+
+    @property
+    def np_random_seed(self) -> int:
+        """The seed of that generator, −1 if it was put in from outside."""
+        self._np_random_seed = self.batched.np_random_seed
+        return -1 if self._np_random_seed is None else self._np_random_seed
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; see :meth:`BatchedEnvironment.reset`."""

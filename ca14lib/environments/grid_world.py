@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ca14lib.environments.batched import SingleEnvironment
+from ca14lib.environments.batched import SingleEnvironment, require_integer
 from ca14lib.environments.grid import RIGHT, UP, GridEnvironment
 from ca14lib.environments.tabular import uniform_policy
 
@@ -26,8 +26,7 @@ class GridWorldVector(GridEnvironment):
     def __init__(
         self, num_envs: int = 1, *, size: int = 5, time_limit: int | None = 50, render_mode: str | None = None
     ) -> None:
-        if size < 2:
-            raise ValueError(f"size must be at least 2, got {size}")
+        require_integer("size", size, 2)
         super().__init__(
             num_envs,
             width=size,

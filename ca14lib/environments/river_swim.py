@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ca14lib.environments.batched import SingleEnvironment
+from ca14lib.environments.batched import SingleEnvironment, require_integer
 from ca14lib.environments.grid import GOAL, grid_picture
 from ca14lib.environments.tabular import TabularEnvironment
 from ca14lib.environments.tabular_model import TabularModel
@@ -21,8 +21,7 @@ def river_swim_model(length: int = 6) -> TabularModel:
     the left end, 1 for right at the right end. The first state is one of the two leftmost but the end, as published:
     states 1 and 2 with equal probability.
     """
-    if length < 3:
-        raise ValueError(f"length must be at least 3, got {length}")
+    require_integer("length", length, 3)
     transition = np.zeros((length, 2, length))
     for state in range(length):
         transition[state, LEFT, max(state - 1, 0)] = 1.0

@@ -25,12 +25,14 @@ class CategoricalRows:
         row, self._outcome = np.nonzero(probability)
         cumulative = np.cumsum(probability, axis=1)[row, self._outcome]
         last = np.append(row[1:] != row[:-1], True)
-        cumulative[last] = 1.0  # a row's rounding error must not leak into the next row
+        cumulative[last] = 1.0
         self._edge = row + cumulative
+        self._last = np.flatnonzero(last)  # of every row: rounding in row + u must not leak into the next row
 
     def draw(self, row: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.intp]:
         """One outcome for each entry of ``row``."""
-        return self._outcome[np.searchsorted(self._edge, row + generator.random(row.shape), side="right")]
+        found = np.searchsorted(self._edge, row + generator.random(row.shape), side="right")
+        return self._outcome[np.minimum(found, self._last[row])]
 
 
 @functools.lru_cache(maxsize=16)
@@ -127,14 +129,20 @@ def uniform_policy(model: TabularModel) -> NDArray[np.float64]:
 
 
 def row_index(table: NDArray, observation: NDArray) -> NDArray[np.intp]:
-    """Index of the row of ``table [S, …]`` that equals each ``observation [N, …]``, shape ``[N]``.
+    """Index of the first row of ``table [S, …]`` that equals each ``observation [N, …]``, shape ``[N]``.
 
     Raises:
-        ValueError: If an observation is not in the table.
+        ValueError: If an observation is not in the table or of another shape.
     """
-    flat = np.asarray(table).reshape(len(table), -1)
-    rows, inverse = np.unique(np.asarray(observation).reshape(-1, flat.shape[1]), axis=0, return_inverse=True)
-    known = {tuple(row): index for index, row in enumerate(flat.tolist())}
+    observation = np.asarray(observation)
+    if observation.shape[1:] != np.shape(table)[1:]:
+        raise ValueError(f"observations must have shape [N, *{np.shape(table)[1:]}], got {observation.shape}")
+    # compared in the observations' precision: float32 data still find a table in float64
+    flat = np.asarray(table).astype(observation.dtype).reshape(len(table), -1)
+    rows, inverse = np.unique(observation.reshape(-1, flat.shape[1]), axis=0, return_inverse=True)
+    known: dict[tuple, int] = {}
+    for index, row in enumerate(flat.tolist()):
+        known.setdefault(tuple(row), index)
     unknown = [row for row in rows.tolist() if tuple(row) not in known]
     if unknown:
         raise ValueError(f"observation {unknown[0]} belongs to no state of this environment")

@@ -42,8 +42,11 @@ class TabularModel:
         if transition.ndim != 3 or transition.shape[0] != transition.shape[2]:
             raise ValueError(f"transition must have shape [S, A, S], got {transition.shape}")
         states, actions, _ = transition.shape
-        if (transition < 0).any() or not np.allclose(transition.sum(axis=2), 1.0, atol=1e-8):
-            s, a = np.argwhere((transition < 0).any(axis=2) | (abs(transition.sum(axis=2) - 1) > 1e-8))[0]
+        if states < 1 or actions < 1:
+            raise ValueError(f"transition needs at least one state and one action, got shape {transition.shape}")
+        improper = (transition < 0).any(axis=2) | (abs(transition.sum(axis=2) - 1) > 1e-8)
+        if improper.any():
+            s, a = np.argwhere(improper)[0]
             raise ValueError(
                 f"transition[{s}, {a}] must be a probability distribution, its sum is {transition[s, a].sum():.6g} "
                 f"and its least entry {transition[s, a].min():.6g}"
@@ -113,7 +116,11 @@ class TabularModel:
         return np.stack([self._expected(cost) for cost in self.cost]) if self.num_costs else self.cost
 
     def _expected(self, signal: NDArray[np.float64]) -> NDArray[np.float64]:
-        return signal if signal.ndim == 2 else np.einsum("ijk,ijk->ij", self.transition, signal)
+        if signal.ndim == 2:
+            return signal
+        expected = np.einsum("ijk,ijk->ij", self.transition, signal)
+        expected.flags.writeable = False
+        return expected
 
 
 def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -47,7 +47,10 @@ class ExactEvaluation:
             raise ValueError(f"exact evaluation needs an agent with discrete actions, got {type(agent).__name__}")
         result = self.of_policy(agent.policy_table(self.model, deterministic=self.deterministic))
         if isinstance(agent, ValueAgent):
-            result["max_q"] = float(agent.q_table(self.model)[~self.model.terminal].max())
+            decisions = np.broadcast_to(~self.model.terminal[:, None], (self.model.num_states, self.model.num_actions))
+            if self.model.action_mask is not None:
+                decisions = decisions & self.model.action_mask
+            result["max_q"] = float(agent.q_table(self.model)[decisions].max())
         return result
 
     def of_policy(self, policy: NDArray[np.float64]) -> dict[str, float]:
@@ -66,5 +69,9 @@ def value_error(agent: ValueAgent, model: TabularModel, discount: float) -> NDAr
         model: The finite problem.
         discount: The discount that the agent learned with; below 1, or every greedy path must end.
     """
+    if model.horizon is not None:
+        raise ValueError(
+            f"value_error compares with values that do not depend on time; the model's horizon is {model.horizon}"
+        )
     truth = policy_evaluation(model, agent.policy_table(model), discount)
     return agent.q_table(model) - truth.q

@@ -35,19 +35,23 @@ def iqm_interval(scores: ArrayLike, *, repetitions: int = 2_000, seed: int = 0) 
     """
     from rliable import library, metrics
 
+    class SeededBootstrap(library.StratifiedBootstrap):
+        """rliable 1.2.0 resamples with NumPy's global generator, whatever seed it is given."""
+
+        def update_indices(self) -> tuple[np.ndarray, ...]:
+            return self._generator.integers(self._num_items, size=self._args_shape), *self._strata_indices
+
     matrix = _matrix(scores)
     if len(matrix) < 2:
         raise ValueError(f"an interval over runs needs at least two runs, got {len(matrix)}")
-    if (matrix == matrix[0]).all():  # nothing to resample: rliable would warn about it
-        return Interval(*[float(metrics.aggregate_iqm(matrix))] * 3)
-    estimate, interval = library.get_interval_estimates(
-        {"score": matrix},
-        lambda values: np.array([metrics.aggregate_iqm(values)]),
-        reps=repetitions,
-        random_state=np.random.RandomState(seed),
+    estimate = float(metrics.aggregate_iqm(matrix))
+    if (matrix == matrix[0]).all():
+        return Interval(estimate, estimate, estimate)
+    bootstrap = SeededBootstrap(matrix, seed=seed)
+    (low,), (high,) = bootstrap.conf_int(
+        lambda values: np.array([metrics.aggregate_iqm(values)]), reps=repetitions, method="percentile", size=0.95
     )
-    (low,), (high,) = interval["score"]
-    return Interval(float(estimate["score"][0]), float(low), float(high))
+    return Interval(estimate, float(low), float(high))
 
 
 def interval_table(runs: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:

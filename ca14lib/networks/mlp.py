@@ -27,6 +27,13 @@ class OneHotLinear(nn.Linear):
         return nn.functional.embedding(index, self.weight) + self.bias
 
 
+class Flat(nn.Module):
+    """Observations ``[B, …]`` as rows ``[B, D]``; plain numbers become rows of one."""
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return observation.reshape(len(observation), -1)
+
+
 def mlp(observation_space: gym.Space, outputs: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
     """A ReLU network from one observation to ``outputs`` numbers.
 
@@ -45,8 +52,8 @@ def mlp(observation_space: gym.Space, outputs: int, hidden_sizes: Sequence[int])
             raise ValueError(f"discrete observations must start at 0, got {observation_space}")
         layers = [OneHotLinear(int(observation_space.n), hidden_sizes[0])]
     elif isinstance(observation_space, gym.spaces.Box):
-        flatten = [nn.Flatten()] if len(observation_space.shape) != 1 else []
-        layers = [*flatten, nn.Linear(gym.spaces.flatdim(observation_space), hidden_sizes[0])]
+        reshape = [Flat()] if len(observation_space.shape) != 1 else []
+        layers = [*reshape, nn.Linear(gym.spaces.flatdim(observation_space), hidden_sizes[0])]
     else:
         raise ValueError(f"observations must live in a Box or Discrete space, got {observation_space}")
     for width, following in zip(hidden_sizes, [*hidden_sizes[1:], outputs], strict=True):

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ca14lib.environments.tabular_model import TabularModel
 
-TIE = 1e-9  # actions this close to the best are equally good
+TIE = 1e-9  # actions this close to the best, relative to the largest value, are equally good
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +66,14 @@ def value_iteration(
         return _backward_induction(model, discount, horizon)
 
     # the values settle to a relative 1e-12 of the largest of them, then the policy's own equations are solved exactly
-    value = np.zeros(model.num_states)
+    value = np.where(_losing_for_ever(model), -np.inf, 0.0) if discount == 1.0 else np.zeros(model.num_states)
+    finite = np.isfinite(value)
     for _ in range(max_iterations):
         updated = _masked(model, _backup(model, value, discount)).max(axis=1)
-        change = abs(updated - value).max()
+        updated[~finite] = -np.inf
+        change = abs(updated[finite] - value[finite]).max(initial=0.0)
         value = updated
-        if change <= 1e-12 * max(1.0, abs(value).max()) * (1 - discount if discount < 1 else 1):
+        if change <= 1e-12 * abs(value[finite]).max(initial=0.0) * (1 - discount if discount < 1 else 1):
             break
     else:
         if discount == 1.0:
@@ -80,15 +82,15 @@ def value_iteration(
                 "every policy may earn or lose without end; give a discount below 1 or a horizon"
             )
     q = _masked(model, _backup(model, value, discount))
-    policy = _proper_greedy(model, q) if discount == 1.0 else _greedy(q)
+    policy = _proper_greedy(model, q) if discount == 1.0 else _greedy(model, q)
     exact = policy_evaluation(model, policy, discount)
     q = _masked(model, exact.q)
     if discount < 1.0:
-        while (q.max(axis=1) > exact.value + TIE * max(1.0, abs(exact.value).max())).any():
-            policy = _greedy(q)
+        while (q.max(axis=1) > exact.value + TIE * abs(exact.value).max()).any():
+            policy = _greedy(model, q)
             exact = policy_evaluation(model, policy, discount)
             q = _masked(model, exact.q)
-    return Solution(exact.value, q, policy, float(model.initial @ exact.value), discount, None)
+    return Solution(exact.value, q, policy, exact.expected_return, discount, None)
 
 
 def policy_evaluation(
@@ -166,15 +168,16 @@ def occupancy_measure(
             occupancy += weight * visits
             state, weight = np.einsum("ij,ijk->k", visits, model.transition) * alive, weight * discount
         return occupancy
-    transition = _policy_transition(model, policy)[np.ix_(alive, alive)]
+    entered = alive & _reached(_policy_transition(model, policy), model.initial > 0)
+    transition = _policy_transition(model, policy)[np.ix_(entered, entered)]
     try:
-        visits = np.linalg.solve(np.eye(alive.sum()) - discount * transition.T, model.initial[alive])
+        visits = np.linalg.solve(np.eye(entered.sum()) - discount * transition.T, model.initial[entered])
     except np.linalg.LinAlgError:
         visits = np.array([-1.0])
-    if (visits < -1e-9).any() or not np.isfinite(visits).all() or abs(visits).max() > 1e12:
+    if (visits < -1e-9).any() or not np.isfinite(visits).all() or abs(visits).max(initial=0.0) > 1e12:
         raise ValueError("the policy may never terminate and visits are infinite; give a discount or a horizon")
     occupancy = np.zeros((model.num_states, model.num_actions))
-    occupancy[alive] = visits[:, None] * policy[alive]
+    occupancy[entered] = visits[:, None] * policy[entered]
     return occupancy
 
 
@@ -216,22 +219,32 @@ def _masked(model: TabularModel, q: NDArray[np.float64]) -> NDArray[np.float64]:
     return q if model.action_mask is None else np.where(model.action_mask | model.terminal[:, None], q, -np.inf)
 
 
-def _greedy(q: NDArray[np.float64]) -> NDArray[np.float64]:
+def _greedy(model: TabularModel, q: NDArray[np.float64]) -> NDArray[np.float64]:
     """One-hot table of the first best action."""
-    best = q >= q.max(axis=-1, keepdims=True) - TIE
-    return np.eye(q.shape[-1])[best.argmax(axis=-1)]
+    return np.eye(q.shape[-1])[_best(model, q).argmax(axis=-1)]
+
+
+def _best(model: TabularModel, q: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """True for every allowed action as good as the best, up to rounding."""
+    scale = abs(q[np.isfinite(q)]).max(initial=0.0)
+    best = q >= q.max(axis=-1, keepdims=True) - TIE * scale
+    return best if model.action_mask is None else best & (model.action_mask | model.terminal[:, None])
 
 
 def _proper_greedy(model: TabularModel, q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Among the best actions, take those that make progress towards the end of the episode.
+    """Among the best actions, take those that make progress towards where the value is collected.
 
     With discount 1 a zero-reward loop can tie with the way out; a policy that chose it would never collect the value.
-    States join the resolved set once one of their best actions may lead there; where nothing does (an endless problem
-    of value 0), any best action will do.
+    States join the resolved set once one of their best actions may lead there. It starts with the terminal states and
+    those of value 0 in which idling for ever is best.
     """
-    best = q >= q.max(axis=1, keepdims=True) - TIE * max(1.0, abs(q[np.isfinite(q)]).max())
+    best = _best(model, q)
+    value = q.max(axis=1)
     choice = best.argmax(axis=1)
     resolved = model.terminal.copy()
+    idle, idling = _idle(model, best & (abs(value) <= TIE * abs(q[np.isfinite(q)]).max(initial=0.0))[:, None])
+    choice[idle & ~resolved] = idling[idle & ~resolved]
+    resolved |= idle
     while True:
         leads = best & model.transition[..., resolved].any(axis=2)
         joining = leads.any(axis=1) & ~resolved
@@ -241,13 +254,62 @@ def _proper_greedy(model: TabularModel, q: NDArray[np.float64]) -> NDArray[np.fl
         resolved |= joining
 
 
+def _idle(model: TabularModel, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """States from which allowed actions of reward 0 can go on for ever or end, and one such action for each."""
+    free = allowed & (model.expected_reward == 0)
+    idle = np.ones(model.num_states, dtype=bool)
+    while True:
+        stays = free & ~model.transition[..., ~idle].any(axis=2)
+        kept = idle & (stays.any(axis=1) | model.terminal)
+        if (kept == idle).all():
+            return idle, stays.argmax(axis=1)
+        idle = kept
+
+
+def _losing_for_ever(model: TabularModel) -> NDArray[np.bool_]:
+    """States whose undiscounted value is −∞ under every policy.
+
+    Those that can neither end nor idle for certain, whatever is done, when nothing they can do earns anything. Where
+    something does, the question is left to value iteration, and so it is when every start is such a state.
+    """
+    allowed = np.ones((model.num_states, model.num_actions), bool) if model.action_mask is None else model.action_mask
+    safe = model.terminal | _idle(model, allowed)[0]
+    hopeful = np.ones(model.num_states, dtype=bool)
+    while True:  # the largest set from which the safe states are reached without ever leaving it
+        inside = allowed & ~model.transition[..., ~hopeful].any(axis=2)
+        reaches = safe & hopeful
+        while True:
+            joining = (inside & model.transition[..., reaches].any(axis=2)).any(axis=1) & hopeful & ~reaches
+            if not joining.any():
+                break
+            reaches |= joining
+        if (reaches == hopeful).all():
+            break
+        hopeful = reaches
+    losing = ~hopeful
+    earns = (np.where(allowed, model.expected_reward, -np.inf) > 0).any(axis=1)
+    if (losing & earns).any() or losing[model.initial > 0].any():
+        return np.zeros(model.num_states, dtype=bool)
+    return losing
+
+
+def _reached(transition: NDArray[np.float64], start: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """States that a Markov chain may enter from the start."""
+    reached = start.copy()
+    while True:
+        joining = transition[reached].any(axis=0) & ~reached
+        if not joining.any():
+            return reached
+        reached |= joining
+
+
 def _backward_induction(model: TabularModel, discount: float, horizon: int) -> Solution:
     value = np.zeros((horizon + 1, model.num_states))
     q = np.zeros((horizon, model.num_states, model.num_actions))
     for step in reversed(range(horizon)):
         q[step] = _masked(model, _backup(model, value[step + 1], discount))
         value[step] = q[step].max(axis=1)
-    return Solution(value, q, _greedy(q), float(model.initial @ value[0]), discount, horizon)
+    return Solution(value, q, _greedy(model, q), float(model.initial @ value[0]), discount, horizon)
 
 
 def _policy_transition(model: TabularModel, policy: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def collect(environment: str | gym.Env, policy: Policy, episodes: int, seed: int
     spec = environment.unwrapped.spec
     batched = environment.unwrapped.batched if isinstance(environment.unwrapped, SingleEnvironment) else None
     draws, resets = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
-    sampler = _sampler(policy, batched, draws)
+    sampler = _sampler(policy, batched, environment.action_space, draws)
     if batched is not None and _only_standard_wrappers(environment):
         columns = [_run_batch(batched, episodes, sampler, int(resets.integers(2**31)))]
     else:
@@ -53,12 +53,15 @@ def collect(environment: str | gym.Env, policy: Policy, episodes: int, seed: int
         observation_space=environment.observation_space,
         action_space=environment.action_space,
         environment_id=None if spec is None else spec.id,
+        environment_arguments=None if spec is None else _arguments(spec.kwargs),
         policy=policy if isinstance(policy, str) else getattr(policy, "__name__", type(policy).__name__),
         seed=seed,
     )
 
 
-def _sampler(policy: Policy, batched: BatchedEnvironment | None, generator: np.random.Generator) -> Sampler:
+def _sampler(
+    policy: Policy, batched: BatchedEnvironment | None, space: gym.Space, generator: np.random.Generator
+) -> Sampler:
     """The policy as a function from observations to actions and, where known, their log-probabilities."""
     if isinstance(policy, str):
         behaviours = {} if batched is None else batched.behaviours()
@@ -79,7 +82,22 @@ def _sampler(policy: Policy, batched: BatchedEnvironment | None, generator: np.r
         return lambda observation: (policy.act(observation), None)
     if not callable(policy):
         raise ValueError(f"policy must be a behaviour's name, an agent or a function, got {type(policy).__name__}")
-    return lambda observation: (np.asarray(policy(observation)), None)
+
+    def call(observation: NDArray) -> tuple[NDArray, None]:
+        action = np.asarray(policy(observation))
+        expected = (len(observation), *(space.shape or ()))
+        if action.shape != expected:
+            raise ValueError(f"policy must return actions of shape {expected}, got {action.shape}")
+        if len(action) == 1 and not space.contains(action[0]):
+            raise ValueError(f"policy must return actions in {space}, got {action[0]}")
+        return action, None
+
+    return call
+
+
+def _arguments(keywords: dict[str, Any]) -> dict[str, Any]:
+    """What an environment was made with, but for how it is drawn."""
+    return {name: value for name, value in keywords.items() if name != "render_mode"}
 
 
 def _only_standard_wrappers(environment: gym.Env) -> bool:

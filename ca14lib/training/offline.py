@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ca14lib.agents import Agent
+from ca14lib.agents.base import restored_generator
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.data import OfflineDataset
 from ca14lib.training.history import History
@@ -59,8 +60,8 @@ def train_offline(
         "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every,
     }  # fmt: skip
     for name, value in schedule.items():
-        if value is not None and value < (0 if name == "updates" else 1):
-            raise ValueError(f"{name} must be positive, got {value}")
+        if value is not None and (not isinstance(value, int) or value < (0 if name == "updates" else 1)):
+            raise ValueError(f"{name} must be a positive integer, got {value}")
     _check_fit(agent, dataset)
     generator = torch.Generator(dataset.device).manual_seed(seed)
     history, start = History(), 0
@@ -118,7 +119,7 @@ def _check_fit(agent: Agent, dataset: OfflineDataset) -> None:
 def _fingerprint(dataset: OfflineDataset) -> int:
     """A checksum by which a resumed run recognises its data."""
     checksum = len(dataset)
-    for name in ("observation", "action", "reward", "terminated"):
+    for name in ("observation", "action", "reward", "next_observation", "terminated", "truncated"):
         checksum = zlib.crc32(getattr(dataset.transitions, name).cpu().numpy().tobytes(), checksum)
     return checksum
 
@@ -135,8 +136,12 @@ def _resume(
             raise ValueError(f"{path} is of another run: its {name} is {loop['run'].get(name)}, expected {value}")
     if loop["step"] > updates:
         raise ValueError(f"{path} has seen {loop['step']} updates already, more than the {updates} asked for")
+    try:
+        resumed = restored_generator(tensors["loop.generator"], generator.device)
+    except ValueError as error:
+        raise ValueError(f"{path}: the training run cannot go on: {error}") from error
     agent.restore(tensors, metadata)
-    generator.set_state(tensors["loop.generator"])
+    generator.set_state(resumed.get_state())
     return History(loop["history"]), loop["step"]
 
 

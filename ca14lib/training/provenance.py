@@ -9,8 +9,8 @@ from pathlib import Path
 def source_hash(*modules: str) -> str:
     """Hash of modules and, transitively, of the modules of ``ca14lib`` they import.
 
-    Docstrings, comments and layout do not count, and packages' ``__init__`` files only lead on to what they re-export,
-    so the hash changes when what is computed may have changed.
+    Docstrings, comments and layout do not count, nor does what packages' ``__init__`` files only pass on: the hash
+    changes when what is computed may have changed.
 
     Args:
         modules: Names such as ``"ca14lib.experiments.offline"``.
@@ -26,8 +26,9 @@ def source_hash(*modules: str) -> str:
         if path is None:
             continue
         tree = ast.parse(path.read_text("utf8"))
-        seen[name] = "" if path.name == "__init__.py" else ast.unparse(_without_docstrings(tree))
         pending += _imports(tree)
+        code = _without_docstrings(tree)
+        seen[name] = ast.unparse(_own_code(code) if path.name == "__init__.py" else code)
     digest = hashlib.sha256()
     for name in sorted(seen):
         digest.update(f"{name}\n{seen[name]}\n".encode())
@@ -45,12 +46,24 @@ def _source(name: str) -> Path | None:
 def _imports(tree: ast.AST) -> list[str]:
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ca14lib."):
+        if isinstance(node, ast.ImportFrom) and node.module == "ca14lib":
+            found += [f"ca14lib.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ca14lib."):
             # a name may itself be a module; those that are not are dropped for want of a file
             found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.startswith("ca14lib.")]
     return found
+
+
+def _own_code(tree: ast.Module) -> ast.Module:
+    """A package's ``__init__`` without what it only passes on."""
+
+    def passed_on(node: ast.stmt) -> bool:
+        names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+        return isinstance(node, ast.Import | ast.ImportFrom) or names == ["__all__"]
+
+    return ast.Module([node for node in tree.body if not passed_on(node)], [])
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
@@ -69,27 +70,34 @@ def sweep(
 
 
 def _run(function: Callable[..., Any], run: dict[str, Any], index: int) -> tuple[int, pd.DataFrame]:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.perf_counter()
     try:
         returned = function(**run)
-        frame = returned if isinstance(returned, pd.DataFrame) else pd.DataFrame(
-            [returned] if isinstance(returned, Mapping) else returned
-        )  # fmt: skip
-        error = ""
+        if not isinstance(returned, pd.DataFrame):
+            returned = pd.DataFrame([returned] if isinstance(returned, Mapping) else returned)
+        taken = [column for column in ("error", "seconds") if column in returned]
+        if taken:
+            raise ValueError(f"the column {taken[0]!r} is the sweep's own; {function.__name__} must not return it")
+        frame, error = returned.reset_index(drop=True), ""
     except Exception as problem:
         frame, error = pd.DataFrame([{}]), "".join(traceback.format_exception(problem))
+    finally:
+        torch.set_num_threads(threads)
     settings = pd.DataFrame([{key: _plain(value) for key, value in run.items()}] * len(frame))
-    outcome = frame.reset_index(drop=True).drop(columns=[c for c in settings if c in frame])
+    outcome = frame.drop(columns=[column for column in settings if column in frame])
     return index, pd.concat([settings, outcome], axis=1).assign(error=error, seconds=time.perf_counter() - start)
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
 
 
 def _file_name(function: Callable[..., Any], run: dict[str, Any], code: str) -> str:
-    key = json.dumps([function.__module__, function.__qualname__, code, {k: repr(v) for k, v in run.items()}])
+    key = json.dumps([function.__module__, function.__qualname__, code, {k: repr(_plain(v)) for k, v in run.items()}])
     return hashlib.sha256(key.encode()).hexdigest()[:24] + ".parquet"
 
 
@@ -99,7 +107,7 @@ def _stored(path: Path) -> pd.DataFrame | None:
         frame = pd.read_parquet(path)
     except (OSError, ValueError):
         return None
-    return frame if (frame["error"] == "").all() else None
+    return frame if "error" in frame and (frame["error"] == "").all() else None
 
 
 def _store(frame: pd.DataFrame, path: Path) -> None:

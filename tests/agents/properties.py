@@ -69,7 +69,9 @@ def weights(agent: Agent, prefix: str = "") -> dict[str, Tensor]:
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor], tolerance: float = 1e-7) -> None:
     assert first.keys() == second.keys()
     for name, value in first.items():
-        torch.testing.assert_close(value, second[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            value, second[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 # What several algorithms share

@@ -40,7 +40,12 @@ def small(cls, observations=OBSERVATIONS, **keywords):
 
 @pytest.mark.parametrize(
     "name, field, value",
-    [(name, field, value) for name, fields in OUT_OF_RANGE.items() for field, values in fields.items() for value in values],
+    [
+        (name, field, value)
+        for name, fields in OUT_OF_RANGE.items()
+        for field, values in fields.items()
+        for value in values
+    ],
 )
 def test_a_setting_out_of_range_is_refused_by_name_and_value(name, field, value):
     with pytest.raises(ValueError, match=field) as caught:

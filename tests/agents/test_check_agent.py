@@ -9,7 +9,6 @@ import torch
 from ca14lib.agents import AGENTS, DQN, AgentConfig, DQNConfig, check_agent
 from ca14lib.agents.base import Agent
 from ca14lib.agents.checkpoint import read_checkpoint
-from ca14lib.agents.dqn import td_target
 from ca14lib.agents.offline import DiscreteBC, DiscreteIQL, DiscreteIQLConfig
 
 REASONS: dict[type[Agent], str] = {}
@@ -419,7 +418,9 @@ class ActsOnAnyShape(DQN):
 
     def _observation_tensor(self, observation):
         shape = (len(observation), *self.observation_space.shape)
-        return super()._observation_tensor(np.resize(np.asarray(observation).astype(self.observation_space.dtype), shape))
+        return super()._observation_tensor(
+            np.resize(np.asarray(observation).astype(self.observation_space.dtype), shape)
+        )
 
 
 @broken("out of range or NaN")

@@ -138,3 +138,14 @@ def test_page_works_offline_and_is_accessible(path: Path, browser, axe_source: s
         page.close()
     if found:
         pytest.fail("\n".join(found), pytrace=False)
+
+
+def test_search_finds_pages_without_a_network(browser) -> None:
+    page = browser.new_page()
+    try:
+        page.goto((SITE / "search.html").as_uri() + "?q=expectile", wait_until="load")
+        page.wait_for_selector("#search-results li a", timeout=20_000)
+        addresses = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    finally:
+        page.close()
+    assert any("iql" in address for address in addresses), addresses

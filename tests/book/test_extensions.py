@@ -7,16 +7,19 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_ext"))
 
 from accessible_pages import mend
-from docstring_links import linked
+from docstring_links import linked, short_type
 from launch_links import binder_address, colab_address
+from numpy.typing import ArrayLike, NDArray
 from results_role import ResultError, formatted, parse_filters, read_results, sentence
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.util.typing import stringify_annotation
 
 ROWS = "agent,episodes,share,low,high\nDQN,500,-0.10,-0.2,0.049\nIQL,500,0.571,0.55,0.6\nIQL,50000,0.6,nan,\n"
 
@@ -119,6 +122,13 @@ def test_docstrings_link_to_equations_and_pages() -> None:
         "Loss (book eq. :eq:`iql-value`). Book: :doc:`/book/offline/iql`."
     )
     assert linked("eqs. cql-penalty and cql-loss, then") == "eqs. :eq:`cql-penalty` and :eq:`cql-loss`, then"
+
+
+def test_types_have_the_names_of_the_source() -> None:
+    array = stringify_annotation(NDArray[np.float64] | None, "smart")
+    assert short_type(array) == "NDArray[~numpy.float64] | None"
+    assert short_type(stringify_annotation(ArrayLike | None, "smart")) == "ArrayLike | None"
+    assert short_type(stringify_annotation(NDArray, "smart")) == "NDArray"
 
 
 def test_launch_addresses_name_the_notebook() -> None:

@@ -28,6 +28,19 @@ def test_no_equation_label_stands_twice() -> None:
     assert [label for label, count in equation_labels().items() if count > 1] == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_formulas_stand_after_an_empty_line(path: Path) -> None:
+    """Inside a paragraph a formula gets no number, and its label is printed as text."""
+    inside, before, glued = False, "", []
+    for line in path.read_text("utf8").splitlines():
+        if line.strip().startswith("$$"):
+            if not inside and before and not before.startswith((":", "```")):
+                glued.append(before)
+            inside = not inside and line.count("$$") == 1
+        before = line.strip()
+    assert glued == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_equation_that_the_code_cites_is_in_the_book(path: Path) -> None:
     missing = [label for label in cited_equations(path.read_text("utf8")) if label not in equation_labels()]

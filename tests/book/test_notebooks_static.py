@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
-ALLOWED_IMPORTS = {"ca14lib", "gymnasium", "numpy", "pandas", "torch", "matplotlib", "seaborn"}
+ALLOWED_IMPORTS = {"ca14lib", "gymnasium", "numpy", "pandas", "torch", "matplotlib", "seaborn", "IPython"}
 MAXIMAL_LINES = 15
 IMAGES = {"image/png", "image/svg+xml", "image/jpeg", "image/gif"}
+MAXIMAL_ANIMATION = 300_000
 # more decimals than any two machines agree on after training
 LONG_FLOAT = re.compile(r"\d\.\d{5,}")
 
@@ -81,6 +83,14 @@ def test_every_picture_says_in_words_what_it_shows(path: Path) -> None:
             assert not re.match(r"(?i)(a |the )?(plot|figure|image|picture|graph|chart)\b", alt), (
                 f"alt text says what the picture is instead of what it shows: {alt!r}"
             )
+
+
+@every_notebook
+def test_animations_are_small(path: Path) -> None:
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            animation = base64.b64decode(output.get("data", {}).get("image/gif", ""))
+            assert len(animation) <= MAXIMAL_ANIMATION, f"{len(animation)} bytes: {cell.source}"
 
 
 @every_notebook

@@ -105,3 +105,20 @@ def test_naive_values_run_away_on_the_intensive_care_data():
     best = table.loc[["DiscreteCQL", "DiscreteIQL"], "gap_closed_iqm"].max()
     assert best > 0.55
     assert table.loc["DQN", "gap_closed_high"] < best / 2
+
+
+def test_the_figure_of_expectiles_shows_the_formula():
+    picture = (OFFLINE / "figures" / "expectiles.svg").read_text("utf8")
+    left, right, top, bottom = 70, 540, 24, 280  # the axes: τ from 0.5 to 1, expectile from 0 to 1
+    curves = [
+        [tuple(map(float, point.split(","))) for point in points.split()]
+        for points in re.findall(r'<polyline points="([^"]+)"', picture)
+    ]
+    assert len(curves) == 3
+    for p, curve in zip((0.5, 0.1, 0.01), curves, strict=True):
+        for x, y in curve:
+            level = min(0.5 + 0.5 * (x - left) / (right - left), 1)
+            expectile = level * p / (level * p + (1 - level) * (1 - p))
+            # coordinates are rounded to a tenth of a pixel, which matters where a curve is steep
+            slope = p * (1 - p) / (level * p + (1 - level) * (1 - p)) ** 2 * 0.5 / (right - left)
+            assert (bottom - y) / (bottom - top) == pytest.approx(expectile, abs=0.1 * slope + 0.001)

@@ -244,7 +244,8 @@ def test_writing_leaves_nothing_but_the_dataset(folder):
 
 def test_folder_switch_is_left_unset_if_it_was_unset(monkeypatch, tmp_path):
     monkeypatch.delenv("MINARI_DATASETS_PATH")
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for home in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(home, str(tmp_path))
     collect(GRID, "expert", 2, seed=0).to_minari(ID)
     assert "MINARI_DATASETS_PATH" not in os.environ
     assert (tmp_path / ".minari" / "datasets" / ID).is_dir()

@@ -30,12 +30,16 @@ def test_closed_form():
 def test_feature_that_never_varies_is_only_centred():
     values = torch.tensor([[7.0, 1.0], [7.0, 3.0]])
     normalizer = Normalizer.fit(values)
-    torch.testing.assert_close(normalizer(torch.tensor([[7.0, 2.0], [9.0, 2.0]])), torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
+    torch.testing.assert_close(
+        normalizer(torch.tensor([[7.0, 2.0], [9.0, 2.0]])), torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    )
 
 
 def test_large_offsets_do_not_lose_the_deviation():
     values = torch.tensor([[4096.0], [4097.0], [4098.0], [4099.0]])
-    torch.testing.assert_close(Normalizer.fit(values, 0.0)(values).std(correction=0), torch.tensor(1.0), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        Normalizer.fit(values, 0.0)(values).std(correction=0), torch.tensor(1.0), rtol=1e-4, atol=0
+    )
 
 
 def test_every_feature_of_an_image_has_its_own_statistics():

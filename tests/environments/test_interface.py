@@ -1,4 +1,4 @@
-"""What every registered environment owes Gymnasium and its users: checkers, determinism, one dynamics for both views."""
+"""What every registered environment owes Gymnasium and its users: checkers, determinism, one dynamics for two views."""
 
 import copy
 import warnings

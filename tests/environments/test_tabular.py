@@ -66,9 +66,9 @@ def test_the_largest_random_number_stays_in_its_own_row(row):
 
 
 def test_rounding_of_a_rows_sum_does_not_leak_into_the_next():
-    probability = np.array([[0.1] * 10, [0.0] * 9 + [1.0], [1.0] + [0.0] * 9])  # 0.1 ten times sums to just under 1
-    drawn = CategoricalRows(probability).draw(np.array([0, 1, 2]), Constant(1 - 1e-13))
-    assert drawn.tolist() == [9, 9, 0]
+    probability = np.array([[0.5, 0.5 - 1e-9, 0.0], [0.0, 0.5 - 1e-9, 0.5], [1.0, 0.0, 0.0]])
+    drawn = CategoricalRows(probability).draw(np.array([0, 1, 2]), Constant(1 - 1e-10))
+    assert drawn.tolist() == [1, 2, 0]
 
 
 def test_row_index_finds_every_row_of_a_table_of_vectors():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ca14lib.metrics import Interval, interquartile_mean, interval_table, iqm_interval
@@ -33,9 +33,10 @@ def test_one_outlier_in_ten_does_not_move_the_estimate_far():
     assert interquartile_mean([*runs, -5.0]) == pytest.approx(0.30)
 
 
+@settings(max_examples=40)
 @given(scores=scores)
 def test_estimate_lies_in_its_interval_and_within_the_scores(scores):
-    result = iqm_interval(scores, repetitions=50)
+    result = iqm_interval(scores, repetitions=100)
     assert min(scores) - 1e-9 <= result.low <= result.estimate + 1e-9
     assert result.estimate - 1e-9 <= result.high <= max(scores) + 1e-9
     assert result.estimate == pytest.approx(interquartile_mean(scores), abs=1e-9)
@@ -53,8 +54,8 @@ def test_interval_is_the_middle_95_percent_of_resampled_estimates():
     result = iqm_interval(runs, repetitions=5_000)
     draws = np.sort(np.random.default_rng(1).choice(runs, size=(5_000, 12)), axis=1)
     low, high = np.quantile(draws[:, 3:9].mean(axis=1), [0.025, 0.975])
-    assert result.low == pytest.approx(low, abs=0.06)
-    assert result.high == pytest.approx(high, abs=0.06)
+    assert result.low == pytest.approx(low, abs=0.09)
+    assert result.high == pytest.approx(high, abs=0.09)
 
 
 def test_tasks_are_resampled_apart():

@@ -114,5 +114,5 @@ def test_shapes_that_disagree_are_refused(part):
 
 
 def test_discount_outside_its_range_is_named():
-    with pytest.raises(ValueError, match="discount .* got 1.5"):
+    with pytest.raises(ValueError, match=r"discount .* got 1\.5"):
         pessimistic_plan(*hand_made(), discount=1.5)

@@ -41,9 +41,7 @@ def test_grid_worlds_expert_earns_the_optimum():
 
 def test_geometric_episode_has_the_geometric_sum():
     """Stay with probability 0.75 at cost 1: 4 steps on average."""
-    model = TabularModel(
-        transition=[[[0.75, 0.25]], [[0, 1]]], reward=[[[-1, -1]], [[0, 0]]], terminal=[False, True]
-    )
+    model = TabularModel(transition=[[[0.75, 0.25]], [[0, 1]]], reward=[[[-1, -1]], [[0, 0]]], terminal=[False, True])
     policy = np.ones((2, 1))
     assert policy_return(model, policy) == pytest.approx(-4)
     assert policy_return(model, policy, 0.9) == pytest.approx(-1 / (1 - 0.9 * 0.75))
@@ -109,7 +107,11 @@ def return_by_trajectories(model: TabularModel, tables: np.ndarray, discount: fl
 
 
 @given(
-    seed=seeds, horizon=st.integers(1, 3), discount=st.sampled_from([0.5, 1.0]), timed=st.booleans(), masked=st.booleans()
+    seed=seeds,
+    horizon=st.integers(1, 3),
+    discount=st.sampled_from([0.5, 1.0]),
+    timed=st.booleans(),
+    masked=st.booleans(),
 )
 def test_finite_horizon_return_is_the_mean_over_all_trajectories(
     random_model, random_policy, seed, horizon, discount, timed, masked
@@ -178,7 +180,7 @@ def test_models_horizon_holds_unless_another_is_given():
     assert policy_evaluation(model, np.ones((1, 1))).value[:, 0].tolist() == [4, 3, 2, 1, 0]
 
 
-# --- undiscounted policies that never end -------------------------------------------------------------------------------
+# --- undiscounted policies that never end ---------------------------------------------------------------------------
 
 
 def test_policy_that_loses_for_ever_has_value_minus_infinity_where_it_does():
@@ -221,10 +223,8 @@ def test_idle_loop_is_worth_nothing():
 
 
 def test_both_infinities_in_reach_are_undefined():
-    model = TabularModel(
-        transition=[[[0, 0.5, 0.5]], [[0, 1, 0]], [[0, 0, 1]]], reward=[[0.0], [1.0], [-1.0]]
-    )
-    with pytest.raises(ValueError, match="undefined.*discount"):
+    model = TabularModel(transition=[[[0, 0.5, 0.5]], [[0, 1, 0]], [[0, 0, 1]]], reward=[[0.0], [1.0], [-1.0]])
+    with pytest.raises(ValueError, match=r"undefined.*discount"):
         policy_evaluation(model, np.ones((3, 1)))
     assert policy_return(model, np.ones((3, 1)), 0.5) == 0
 
@@ -236,7 +236,7 @@ def test_rewards_that_cancel_around_a_loop_are_undefined():
     assert policy_return(model, np.ones((2, 1)), horizon=3) == 1
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

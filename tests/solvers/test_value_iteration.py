@@ -236,7 +236,7 @@ def test_losing_loop_is_left_by_the_shortest_way():
 @pytest.mark.parametrize("reward", [1.0, -1.0])
 def test_problem_that_earns_or_loses_for_ever_has_no_undiscounted_optimum(reward):
     model = chain([[0, 0]], [[reward, reward]])
-    with pytest.raises(ValueError, match="not settled after 50 sweeps .*discount below 1 or a horizon"):
+    with pytest.raises(ValueError, match=r"not settled after 50 sweeps.*discount"):
         value_iteration(model, max_iterations=50)
     assert value_iteration(model, 0.9).value[0] == pytest.approx(10 * reward)
 

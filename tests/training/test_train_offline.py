@@ -219,14 +219,14 @@ def test_the_checkpoint_of_another_agent_is_refused(data, tmp_path):
 
 def test_a_shorter_budget_than_the_checkpoint_has_seen_is_refused(data, tmp_path):
     train_offline(agent_for(data), data, 40, checkpoint=tmp_path / "run", **SCHEDULE)
-    with pytest.raises(ValueError, match="40.*20"):
+    with pytest.raises(ValueError, match=r"40.*20"):
         train_offline(agent_for(data), data, 20, checkpoint=tmp_path / "run", **SCHEDULE)
 
 
 def test_an_agent_without_a_run_is_no_checkpoint_to_resume(data, tmp_path):
     agent_for(data).save(tmp_path / "agent")
     content = (tmp_path / "agent").read_bytes()
-    with pytest.raises(ValueError, match="agent.load"):
+    with pytest.raises(ValueError, match=r"agent\.load"):
         train_offline(agent_for(data), data, 20, checkpoint=tmp_path / "agent", **SCHEDULE)
     assert (tmp_path / "agent").read_bytes() == content
 

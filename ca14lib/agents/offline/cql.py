@@ -1,5 +1,6 @@
 """Conservative Q-learning, discrete actions (Kumar et al., 2020, the variant CQL(H)). Book: offline/cql."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,7 +16,8 @@ class DiscreteCQLConfig(DQNConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.conservative_weight >= 0, "conservative_weight", self.conservative_weight, ">= 0")
+        finite = 0 <= self.conservative_weight < math.inf
+        require(finite, "conservative_weight", self.conservative_weight, "finite and >= 0")
 
 
 def conservative_penalty(q: Tensor, action: Tensor) -> Tensor:

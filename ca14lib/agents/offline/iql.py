@@ -1,6 +1,7 @@
 """Implicit Q-learning, discrete actions (Kostrikov, Nair and Levine, 2022). Book: offline/iql."""
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ class DiscreteIQLConfig(AgentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 < self.expectile < 1, "expectile", self.expectile, "in (0, 1)")
-        require(self.temperature >= 0, "temperature", self.temperature, ">= 0")
+        require(0 <= self.temperature < math.inf, "temperature", self.temperature, "finite and >= 0")
         require(self.max_weight > 0, "max_weight", self.max_weight, "> 0")
         require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "in (0, 1]")
 
