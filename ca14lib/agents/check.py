@@ -45,19 +45,278 @@ def check_agent(agent_class: type[Agent], config: Any = None) -> None:
     with torch.random.fork_rng(devices=[]):
         for space in (BOX, gym.spaces.Discrete(6)):
             for check in CHECKS:
-                tuple[Callable[[Build, gym.Space], None], ...] = (
-                    says_what_it_is,
-                    updates_return_finite_scalars,
-                    leaves_the_batch_alone,
-                    repeats_bit_for_bit,
-                    acts_in_batches,
-                    obeys_masks,
-                    gives_policy_tables,
-                    learns_every_trained_parameter,
-                    bootstraps_through_truncation,
-                    stops_at_the_end,
-                    saves_and_loads,
-                    refuses_damaged_files,
-                    applies_its_normalizer_everywhere,
-                    refuses_bad_input,
-                )
+                check(lambda _space=space, **keywords: build(_space, **keywords), space)
+
+
+def random_batch(space: gym.Space, size: int = 32, seed: int = 0) -> Transitions:
+    """A made-up batch of transitions with four actions, ends of both kinds and no NaN."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def observe() -> Tensor:
+        if isinstance(space, gym.spaces.Discrete):
+            return torch.randint(int(space.n), (size,), generator=generator)
+        return torch.randn(size, *space.shape, generator=generator)  # type: ignore[misc]
+
+    terminated = torch.rand(size, generator=generator) < 0.3
+    return Transitions(
+        observation=observe(),
+        action=torch.randint(4, (size,), generator=generator),
+        reward=torch.randn(size, generator=generator),
+        cost=torch.zeros(size, 0),
+        next_observation=observe(),
+        terminated=terminated,
+        truncated=~terminated & (torch.rand(size, generator=generator) < 0.3),
+    )
+
+
+Build = Callable[..., DiscreteAgent]
+
+
+def acts_in_batches(build: Build, space: gym.Space) -> None:
+    agent, observation = build(), random_batch(space).observation.numpy()
+    for deterministic in (False, True):
+        action = agent.act(observation, deterministic=deterministic)
+        assert isinstance(action, np.ndarray), f"act must return a NumPy array, got {type(action).__name__}"
+        assert action.shape == (32,), f"act must return one action per observation, got shape {action.shape}"
+        assert action.dtype.kind == "i", f"discrete actions must be integers, got {action.dtype}"
+        assert ((action >= 0) & (action < 4)).all(), f"actions must lie in 0…3, got {action.min()} to {action.max()}"
+    first, second = (agent.act(observation, deterministic=True) for _ in range(2))
+    assert (first == second).all(), "act(deterministic=True) must not be random"
+    alone = np.concatenate([agent.act(row[None], deterministic=True) for row in observation])
+    assert (alone == first).all(), "the action of an observation must not depend on the rest of its batch"
+
+
+def obeys_masks(build: Build, space: gym.Space) -> None:
+    agent, observation = build(), random_batch(space).observation.numpy()
+    for allowed in range(4):
+        mask = np.zeros((32, 4), dtype=bool)
+        mask[:, allowed] = True
+        for deterministic in (False, True):
+            action = agent.act(observation, mask=mask, deterministic=deterministic)
+            assert (action == allowed).all(), f"only action {allowed} was allowed, act chose {set(action.tolist())}"
+
+
+def gives_policy_tables(build: Build, space: gym.Space) -> None:
+    agent, states = build(), 6
+    observation = np.arange(states) if isinstance(space, gym.spaces.Discrete) else np.eye(states, 3, dtype=np.float32)
+    mask = np.ones((states, 4), dtype=bool)
+    mask[0, 1:] = False
+    transition = np.full((states, 4, states), 1 / states)
+    model = TabularModel(transition, np.zeros((states, 4)), observation=observation, action_mask=mask)
+    for deterministic in (False, True):
+        table = agent.policy_table(model, deterministic=deterministic)
+        assert table.shape == (states, 4), f"policy_table must be [S, A], got {table.shape}"
+        assert np.allclose(table.sum(axis=1), 1), "rows of policy_table must sum to 1"
+        assert (table >= 0).all(), "policy_table holds a negative probability"
+        assert (table[~mask] == 0).all(), "policy_table must give forbidden actions no probability"
+    greedy = agent.act(observation, mask=mask, deterministic=True)
+    assert (table.argmax(axis=1) == greedy).all(), "policy_table and act must agree"
+    draws = 4_000
+    table = agent.policy_table(model, deterministic=False)
+    for state in range(states):
+        action = agent.act(
+            np.repeat(observation[state : state + 1], draws, axis=0), mask=np.tile(mask[state], (draws, 1))
+        )
+        share, expected = np.bincount(action, minlength=4) / draws, table[state]
+        spread = 6 * np.sqrt(expected * (1 - expected) / draws) + 1e-6
+        assert (abs(share - expected) <= spread).all(), (
+            f"act draws actions with frequencies {share.round(3)}, policy_table says {expected.round(3)}"
+        )
+
+
+def updates_return_finite_scalars(build: Build, space: gym.Space) -> None:
+    agent = build()
+    before = {name: value.clone() for name, value in agent.state_dict().items()}
+    logs = agent.update(random_batch(space))
+    assert logs, "update must return at least one number to log"
+    for name, value in logs.items():
+        assert isinstance(value, Tensor), f"update()[{name!r}] must be a 0-d tensor, got {value!r}"
+        assert value.ndim == 0, f"update()[{name!r}] must be a 0-d tensor, got shape {tuple(value.shape)}"
+        assert value.isfinite(), f"update()[{name!r}] is {value.item()}"
+        assert not value.requires_grad, f"update()[{name!r}] still carries a gradient graph"
+    after = agent.state_dict()
+    assert any((after[name] != before[name]).any() for name in after), "update changed no parameter"
+    assert all(value.isfinite().all() for value in after.values()), "update made a parameter NaN or infinite"
+
+
+def learns_every_trained_parameter(build: Build, space: gym.Space) -> None:
+    """Parameters that ask for a gradient belong to an optimiser; the others (targets) to none."""
+    agent = build()
+    owned = [
+        parameter
+        for optimizer in agent.optimizers.values()
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]
+    assert len({id(parameter) for parameter in owned}) == len(owned), "a parameter belongs to two optimisers"
+    for name, parameter in agent.named_parameters():
+        trained = any(parameter is candidate for candidate in owned)
+        assert trained == parameter.requires_grad, (
+            f"{name}: requires_grad is {parameter.requires_grad}, in an optimiser: {trained}"
+        )
+
+
+def leaves_the_batch_alone(build: Build, space: gym.Space) -> None:
+    agent, batch, copy = build(), random_batch(space), random_batch(space)
+    agent.update(batch)
+    for item in dataclasses.fields(batch):
+        value, expected = getattr(batch, item.name), getattr(copy, item.name)
+        assert value is None or torch.equal(value, expected), f"update changed batch.{item.name}"
+
+
+def bootstraps_through_truncation(build: Build, space: gym.Space) -> None:
+    """A time limit must not change an update."""
+    batch = random_batch(space)
+    flipped = dataclasses.replace(batch, truncated=~batch.truncated & ~batch.terminated)
+    first, second = build(seed=1), build(seed=1)
+    first.update(batch)
+    second.update(flipped)
+    assert _same(first, second), "update depends on truncated: a time limit is not an end"
+
+
+def stops_at_the_end(build: Build, space: gym.Space) -> None:
+    """A true end must change the update of an agent that learns values."""
+    if not isinstance(build(), ValueAgent):
+        return
+    batch = random_batch(space)
+    endless = dataclasses.replace(batch, terminated=torch.zeros_like(batch.terminated))
+    first, second = build(seed=1), build(seed=1)
+    first.update(batch)
+    second.update(endless)
+    assert not _same(first, second), "update ignores terminated: nothing follows a true end"
+
+
+def repeats_bit_for_bit(build: Build, space: gym.Space) -> None:
+    torch.manual_seed(0)
+    first = build(seed=3)
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    second, other = build(seed=3), build(seed=4)
+    assert _same(first, second), "the same seed must give the same weights, whatever the global generator holds"
+    assert not _same(first, other), "another seed must give other weights"
+    assert torch.equal(torch.random.get_rng_state(), state), "building an agent moves torch's global generator"
+    for number in range(3):
+        batch = random_batch(space, seed=number)
+        first.update(batch)
+        second.update(batch)
+    observation = random_batch(space).observation.numpy()
+    assert (first.act(observation) == second.act(observation)).all(), "the same seed must draw the same actions"
+    assert _same(first, second), "the same seed and batches must give bit-equal weights"
+    assert torch.equal(torch.random.get_rng_state(), state), "the agent draws from torch's global generator"
+
+
+def saves_and_loads(build: Build, space: gym.Space) -> None:
+    normalizer = None if isinstance(space, gym.spaces.Discrete) else Normalizer(torch.ones(3), 2 * torch.ones(3))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "agent.safetensors"
+        agent = build(seed=5, normalizer=normalizer)
+        for number in range(3):
+            agent.update(random_batch(space, seed=number))
+        agent.save(path)
+        blank = None if normalizer is None else Normalizer(torch.zeros(3), torch.ones(3))
+        loaded = build(seed=6, normalizer=blank).load(path)
+        assert _same(agent, loaded), "a loaded agent must hold the saved weights"
+        observation = random_batch(space).observation.numpy()
+        for number in range(3):
+            assert (agent.act(observation) == loaded.act(observation)).all(), (
+                "a loaded agent must act like the saved one"
+            )
+            agent.update(random_batch(space, seed=number))
+            loaded.update(random_batch(space, seed=number))
+        assert _same(agent, loaded), "a loaded agent must go on training as the saved one, bit for bit"
+
+
+def refuses_damaged_files(build: Build, space: gym.Space) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        good, bad = Path(folder) / "good", Path(folder) / "bad"
+        agent = build(seed=5)
+        agent.save(good)
+        content = good.read_bytes()
+        foreign = Path(folder) / "foreign"
+        write_checkpoint(foreign, agent.state()[0], agent.state()[1] | {"agent": "SomebodyElse"})
+        for damage in (content[: len(content) // 2], b"", b"not a checkpoint", foreign.read_bytes()):
+            bad.write_bytes(damage)
+            victim = build(seed=6)
+            try:
+                victim.load(bad)
+            except ValueError:
+                assert _same(victim, build(seed=6)), "a load that failed changed the agent"
+            else:
+                raise AssertionError("load accepted a damaged or foreign file")
+
+
+def applies_its_normalizer_everywhere(build: Build, space: gym.Space) -> None:
+    """An agent with a normalizer, on raw data, equals one without, on normalised data."""
+    if isinstance(space, gym.spaces.Discrete):
+        return
+    normalizer = Normalizer(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.1, 1.0]))
+    raw, batch = build(seed=2, normalizer=normalizer), random_batch(space)
+    plain = build(seed=2)
+    raw.update(batch)
+    plain.update(
+        dataclasses.replace(
+            batch, observation=normalizer(batch.observation), next_observation=normalizer(batch.next_observation)
+        )
+    )
+    weights = dict(plain.named_parameters())
+    assert all(torch.allclose(p, weights[n]) for n, p in raw.named_parameters()), "update ignores the normalizer"
+    observation = batch.observation
+    from_raw = raw.act(observation.numpy(), deterministic=True)
+    from_plain = plain.act(normalizer(observation).numpy(), deterministic=True)
+    assert (from_raw == from_plain).all(), "act ignores the normalizer"
+    states = np.eye(6, 3, dtype=np.float32)
+    model = TabularModel(np.full((6, 4, 6), 1 / 6), np.zeros((6, 4)), observation=states)
+    table, expected = raw.policy_table(model, deterministic=False), raw.probabilities(states)
+    assert np.allclose(table, expected, atol=1e-6), "policy_table ignores the normalizer"
+
+
+def refuses_bad_input(build: Build, space: gym.Space) -> None:
+    agent = build()
+    wrong_shape = np.zeros((2, 9), dtype=np.float32)
+    wrong_value = np.array([99]) if isinstance(space, gym.spaces.Discrete) else np.full((1, 3), np.nan, np.float32)
+    good = random_batch(space).observation.numpy()
+    for what, call in {
+        "observations of another shape": lambda: agent.act(wrong_shape),
+        "observations out of range or NaN": lambda: agent.act(wrong_value),
+        "a mask of another shape": lambda: agent.act(good, mask=np.ones((32, 5), dtype=bool)),
+        "a mask that allows nothing": lambda: agent.act(good, mask=np.zeros((32, 4), dtype=bool)),
+        "an unknown device": lambda: build(device="abacus"),
+    }.items():
+        try:
+            call()
+        except ValueError:
+            continue
+        raise AssertionError(f"the agent accepts {what}; it must raise a ValueError")
+
+
+def says_what_it_is(build: Build, space: gym.Space) -> None:
+    agent = build()
+    assert type(agent).__doc__, "the class needs a docstring"
+    try:
+        agent.config.discount = 0.5  # type: ignore[misc]
+    except dataclasses.FrozenInstanceError:
+        return
+    raise AssertionError("config must be a frozen dataclass")
+
+
+def _same(first: Agent, second: Agent) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+CHECKS: tuple[Callable[[Build, gym.Space], None], ...] = (
+    says_what_it_is,
+    updates_return_finite_scalars,
+    leaves_the_batch_alone,
+    repeats_bit_for_bit,
+    acts_in_batches,
+    obeys_masks,
+    gives_policy_tables,
+    learns_every_trained_parameter,
+    bootstraps_through_truncation,
+    stops_at_the_end,
+    saves_and_loads,
+    refuses_damaged_files,
+    applies_its_normalizer_everywhere,
+    refuses_bad_input,
+)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ca14lib.agents import Agent, DiscreteAgent, ValueAgent
+from ca14lib.agents.base import Agent, DiscreteAgent, ValueAgent
 from ca14lib.environments import TabularModel, uniform_policy
 from ca14lib.metrics import share_of_range
 from ca14lib.solvers import policy_evaluation, policy_return, value_iteration

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ca14lib.agents import Agent
+from ca14lib.agents.base import Agent
 from ca14lib.data import OfflineDataset
 from ca14lib.environments import BatchedEnvironment, SingleEnvironment
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ca14lib.agents import Agent
-from ca14lib.agents.base import restored_generator
+from ca14lib.agents.base import Agent, restored_generator
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.data import OfflineDataset
 from ca14lib.training.history import History
