@@ -58,7 +58,7 @@ GRIDWORLD_AGENTS: dict[str, Entry] = {
     "DiscreteIQL": Entry(DiscreteIQL, DiscreteIQLConfig(**_SMALL, expectile=0.9, temperature=10.0), GRIDWORLD_UPDATES),
 }
 _WIDE: dict[str, Any] = {"hidden_sizes": (128, 128), "learning_rate": 3e-4}
-SEPSIS_UPDATES = 20_000
+SEPSIS_UPDATES = 12_000
 SEPSIS_AGENTS: dict[str, Entry] = {
     "DQN": Entry(DQN, DQNConfig(**_WIDE, discount=1.0), SEPSIS_UPDATES),
     "DiscreteBC": Entry(DiscreteBC, DiscreteBCConfig(**_WIDE), SEPSIS_UPDATES),
