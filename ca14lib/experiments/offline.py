@@ -54,7 +54,7 @@ _SMALL: dict[str, Any] = {"hidden_sizes": (64, 64), "learning_rate": 1e-3}
 GRIDWORLD_AGENTS: dict[str, Entry] = {
     "DQN": Entry(DQN, DQNConfig(**_SMALL), GRIDWORLD_UPDATES),
     "DiscreteBC": Entry(DiscreteBC, DiscreteBCConfig(**_SMALL), GRIDWORLD_UPDATES),
-    "DiscreteCQL": Entry(DiscreteCQL, DiscreteCQLConfig(**_SMALL), GRIDWORLD_UPDATES),
+    "DiscreteCQL": Entry(DiscreteCQL, DiscreteCQLConfig(**_SMALL, conservative_weight=0.5), GRIDWORLD_UPDATES),
     "DiscreteIQL": Entry(DiscreteIQL, DiscreteIQLConfig(**_SMALL, expectile=0.9, temperature=10.0), GRIDWORLD_UPDATES),
 }
 _WIDE: dict[str, Any] = {"hidden_sizes": (128, 128), "learning_rate": 3e-4}

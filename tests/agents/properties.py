@@ -360,7 +360,7 @@ def values_rest_where_the_fixed_point_of_tabular_cql_is() -> None:
     reward, frequency, weight = np.array([0.0, 1.0, 0.5]), np.array([0.5, 0.3, 0.2]), 0.4
     action = [0] * 5 + [1] * 3 + [2] * 2
     batch = one_state_batch(action, reward=list(reward[action]))
-    agent = fitted(cql.DiscreteCQL, batch, 800, conservative_weight=weight)
+    agent = fitted(cql.DiscreteCQL, batch, 500, conservative_weight=weight)
     q = agent._q_values(torch.ones(1, 1)).detach().double().numpy()[0]
     odds = np.exp(q)
     expected = reward - weight * (odds / odds.sum() / frequency - 1)
@@ -468,7 +468,7 @@ def value_and_policy_rest_where_the_theory_says() -> None:
     reward, frequency, level, temperature = np.array([0.0, 1.0, 0.5]), np.array([0.5, 0.3, 0.2]), 0.8, 1.5
     action = [0] * 5 + [1] * 3 + [2] * 2
     batch = one_state_batch(action, reward=list(reward[action]))
-    agent = fitted(iql.DiscreteIQL, batch, 1_000, expectile=level, temperature=temperature, target_rate=0.1)
+    agent = fitted(iql.DiscreteIQL, batch, 600, expectile=level, temperature=temperature, target_rate=0.1)
     m = agent.value(torch.ones(1, 1)).item()
     above, below = frequency @ np.maximum(reward - m, 0), frequency @ np.maximum(m - reward, 0)
     assert abs(level * above - (1 - level) * below) < 0.005, f"V = {m} is not the {level}-expectile"

@@ -82,7 +82,7 @@ def test_an_agent_never_updated_comes_back(name, tmp_path):
     assert same(agent, other)
 
 
-@pytest.mark.parametrize("name, other", itertools.permutations(AGENTS, 2))
+@pytest.mark.parametrize("name, other", list(itertools.permutations(AGENTS, 2)))
 def test_agents_refuse_the_checkpoints_of_other_algorithms(name, other, tmp_path):
     agent_of(other, seed=1).save(tmp_path / "agent")
     victim = agent_of(name)

@@ -30,6 +30,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# patience with a busy machine; a page takes a second or two
+MILLISECONDS = 120_000
 # Rules that this book cannot meet, each with the reason. Everything else must hold on every page.
 ALLOWED: dict[str, str] = {}
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
@@ -66,7 +68,7 @@ def browser() -> Iterator[object]:
             pytest.fail(missing_message())
         pytest.skip(missing_message())
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=MILLISECONDS)
         yield chromium
         chromium.close()
 
@@ -95,9 +97,7 @@ def violations(page, scheme: str, rules: dict[str, object]) -> list[str]:
     found = []
     page.emulate_media(color_scheme=scheme)
     try:
-        page.wait_for_function(
-            "scheme => document.documentElement.dataset.theme === scheme", arg=scheme, timeout=10_000
-        )
+        page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
     except TimeoutError:
         found.append(f"{scheme}: the page does not follow the scheme that the reader's system asks for")
     for violation in page.evaluate(AXE, rules)["violations"]:
@@ -126,6 +126,7 @@ def test_the_book_is_built() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(SITE).with_suffix("").as_posix())
 def test_page_works_offline_and_is_accessible(path: Path, browser, axe_source: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.set_default_timeout(MILLISECONDS)
     try:
         found = loaded(page, path.as_uri())
         page.evaluate(PREPARE)
@@ -142,9 +143,10 @@ def test_page_works_offline_and_is_accessible(path: Path, browser, axe_source: s
 
 def test_search_finds_pages_without_a_network(browser) -> None:
     page = browser.new_page()
+    page.set_default_timeout(MILLISECONDS)
     try:
         page.goto((SITE / "search.html").as_uri() + "?q=expectile", wait_until="load")
-        page.wait_for_selector("#search-results li a", timeout=20_000)
+        page.wait_for_selector("#search-results li a")
         addresses = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
     finally:
         page.close()

@@ -99,9 +99,10 @@ def test_the_settings_that_work_are_those_the_pages_say():
 
 
 def test_naive_values_run_away_on_the_intensive_care_data():
+    largest = rows("offline_sepsis", agent="DQN").set_index("episodes")["max_q_iqm"]
+    assert largest[500] > 100
+    assert largest[500] > largest[5_000] > largest[50_000] > 1
     table = rows("offline_sepsis", episodes=50_000).set_index("agent")
-    assert table.loc["DQN", "max_q_iqm"] > 1.5
-    assert table.loc["DiscreteCQL", "max_q_iqm"] < table.loc["DQN", "max_q_iqm"]
     best = table.loc[["DiscreteCQL", "DiscreteIQL"], "gap_closed_iqm"].max()
     assert best > 0.55
     assert table.loc["DQN", "gap_closed_high"] < best / 2

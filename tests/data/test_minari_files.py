@@ -44,7 +44,7 @@ def assert_same(first: OfflineDataset, second: OfflineDataset) -> None:
     assert first.episode_lengths().tolist() == second.episode_lengths().tolist()
     assert first.observation_space == second.observation_space
     assert first.action_space == second.action_space
-    for name in ("environment_id", "policy", "seed"):
+    for name in ("environment_id", "environment_arguments", "policy", "seed"):
         assert getattr(first, name) == getattr(second, name), name
 
 
@@ -290,8 +290,28 @@ def test_failure_leaves_what_was_there(folder, monkeypatch, where, existing):
     assert_same(new, OfflineDataset.from_minari(ID))
 
 
+@pytest.mark.parametrize("interruption", [OSError, KeyboardInterrupt])
+def test_interruption_between_taking_out_the_old_and_putting_in_the_new_restores_the_old(monkeypatch, interruption):
+    old, new = collect(GRID, "expert", 4, seed=0), collect(GRID, "random", 4, seed=1)
+    old.to_minari(ID)
+    rename, calls = Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if len(calls) == 2:
+            raise interruption
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(interruption):
+            new.to_minari(ID, overwrite=True)
+    assert_same(old, OfflineDataset.from_minari(ID))
+
+
 def test_data_of_a_larger_grid_recover_the_larger_grid():
     """The constructor's arguments belong to the environment the data come from."""
     environment = gym.make(GRID, size=7)
     collect(environment, "expert", 2, seed=0).to_minari(ID)
     assert minari.load_dataset(ID).recover_environment().observation_space == environment.observation_space
+    assert OfflineDataset.from_minari(ID).environment_arguments == {"size": 7}

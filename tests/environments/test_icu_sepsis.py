@@ -123,14 +123,25 @@ def test_model_and_policies_cannot_be_spoilt_for_others():
             array[0] = 0
 
 
-def test_nothing_is_written_when_the_environment_is_made():
-    """The package imports the abandoned gym, which would greet every process with a notice."""
-    code = f"import gymnasium, ca14lib; environment = gymnasium.make({ID!r}); environment.reset(seed=0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert (done.stdout, done.stderr) == ("", "")
+NOTICE = """Gym has been unmaintained since 2022 and does not support NumPy 2.0 amongst other critical functionality.
+Please upgrade to Gymnasium, the maintained drop-in replacement of Gym, or contact the authors of your software.
+Users of this version of Gym should be able to simply replace 'import gym' with 'import gymnasium as gym'.
+See the migration guide at https://gymnasium.farama.org/introduction/migrate_from_gym/ for additional information."""
+
+
+def test_gyms_notice_is_not_passed_on_but_anything_else_is():
+    """The package imports the abandoned gym, which greets every process with what its notices say of its version."""
+    code = f"""
+import gym_notices.notices, importlib.metadata
+gym_notices.notices.notices[importlib.metadata.version("gym")] = {NOTICE + chr(10) + "the disk is nearly full"!r}
+import gymnasium, ca14lib
+gymnasium.make({ID!r}).reset(seed=0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=280)
+    assert (done.stdout, done.stderr.strip()) == ("", "the disk is nearly full")
 
 
 def test_package_is_imported_only_when_it_is_needed():
     code = "import sys, gymnasium, ca14lib; gymnasium.make('CA14/GridWorld-v0'); print('icu_sepsis' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=280)
     assert done.stdout.strip() == "False"

@@ -91,6 +91,11 @@ def test_row_index_names_what_it_does_not_know():
         row_index(np.arange(3), np.array([1, 7]))
 
 
+def test_whole_numbers_are_not_taken_for_the_fractions_above_them():
+    with pytest.raises(ValueError, match="belongs to no state"):
+        row_index(np.array([[0.5], [1.0]]), np.array([[0]]))
+
+
 def test_row_index_refuses_observations_of_another_width():
     """Two observations of two numbers each are not four observations of one number."""
     with pytest.raises(ValueError, match="shape"):

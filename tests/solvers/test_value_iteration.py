@@ -5,7 +5,7 @@ from functools import cache
 import gymnasium as gym
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ca14lib.environments import GridEnvironment, TabularModel, river_swim_model, tabular_model, uniform_policy
@@ -121,6 +121,37 @@ def test_reaching_a_goal_with_idle_loops_and_dead_ends_agrees_with_the_best_of_a
     best = np.max([long_run_total(model, policy) for policy in deterministic_policies(model)], axis=0)
     np.testing.assert_allclose(solution.value, best, atol=1e-8)
     np.testing.assert_allclose(long_run_total(model, solution.policy), best, atol=1e-8)
+
+
+@settings(max_examples=60)
+@given(seed=seeds, masked=st.booleans())
+def test_losing_loops_dead_ends_and_free_loops_agree_with_the_best_of_all_policies(
+    deterministic_policies, long_run_total, seed, masked
+):
+    """Steps cost 1 or nothing, for ever if there is no way out: values are finite or −∞, never undefined."""
+    rng = np.random.default_rng(seed)
+    states, actions = 4, 2
+    transition = np.zeros((states, actions, states))
+    for s, a in np.ndindex(states, actions):
+        for following in rng.integers(states, size=2):
+            transition[s, a, following] += 0.5
+    mask = rng.random((states, actions)) < 0.6
+    mask[np.arange(states), rng.integers(actions, size=states)] = True
+    model = TabularModel(
+        transition,
+        rng.choice([0.0, 0.0, -1.0], size=(states, actions)),
+        terminal=np.arange(states) >= states - rng.integers(2),
+        action_mask=mask if masked else None,
+    )
+    totals = np.array([long_run_total(model, policy) for policy in deterministic_policies(model)])
+    best = np.where(totals < -1e6, -np.inf, totals).max(axis=0)
+    if best[0] == -np.inf:
+        with pytest.raises(ValueError, match="has not settled"):
+            value_iteration(model, max_iterations=500)
+    else:
+        solution = value_iteration(model)
+        np.testing.assert_allclose(solution.value, best, atol=1e-8)
+        assert policy_return(model, solution.policy) == pytest.approx(best[0], abs=1e-8)
 
 
 @given(seed=seeds, horizon=st.integers(1, 6), discount=st.sampled_from([0.5, 0.9, 1.0]), masked=st.booleans())

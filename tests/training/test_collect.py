@@ -178,6 +178,7 @@ def test_any_gymnasium_environment_is_collected_from():
     assert found["observation"].shape[1:] == (4,)
     assert found["reward"].tolist() == [1.0] * len(data)
     assert found["terminated"].sum() == 12
+    assert not found["truncated"].any()
     assert abs(found["observation"][[rows.start for rows in data.episode_slices]]).max() <= 0.05
     assert len({tuple(row) for row in found["observation"][[rows.start for rows in data.episode_slices]]}) == 12
 
@@ -200,6 +201,12 @@ def test_a_time_limit_added_by_gymnasium_truncates():
     assert data.episode_lengths().tolist() == [4, 4, 4]
     assert data.transitions.truncated.sum() == 3
     assert not data.transitions.terminated.any()
+
+
+def test_an_end_at_the_moment_of_the_limit_is_an_end():
+    data = collect(gym.make(GRID, max_episode_steps=8), "expert", 2, seed=0)
+    assert data.transitions.terminated.sum() == 2
+    assert not data.transitions.truncated.any()
 
 
 def test_a_wrapped_environment_keeps_its_wrapper():

@@ -364,6 +364,15 @@ def test_a_number_that_is_no_integer_is_refused_by_name(name, data):
         train_offline(agent_for(data), data, arguments.pop("updates"), evaluate=norm, **arguments)
 
 
+def test_integers_from_numpy_are_integers(data):
+    numbers = {"batch_size": 8, "log_every": 2, "evaluate_every": 2, "checkpoint_every": 2}
+    numbers = {name: np.int64(value) for name, value in numbers.items()}
+    agent, same_agent = agent_for(data), agent_for(data)
+    train_offline(agent, data, np.int64(4), progress=False, **numbers)
+    train_offline(same_agent, data, 4, batch_size=8, progress=False)
+    assert same(agent, same_agent)
+
+
 def test_an_agent_for_other_spaces_is_refused(data):
     chain = collect("CA14/RiverSwim-v0", "random", 2, seed=0)
     with pytest.raises(ValueError, match="observation_space"):
