@@ -223,6 +223,20 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     assert [entry.name for entry in tmp_path.iterdir()] == ["agent"]
 
 
+def test_a_file_is_replaced_in_one_step(tmp_path, monkeypatch):
+    path = tmp_path / "agent"
+    agent_of("DQN").save(path)
+    content = path.read_bytes()
+
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        agent_of("DQN", seed=1).save(path)
+    assert path.read_bytes() == content
+
+
 def test_a_checkpoint_holds_tensors_and_json_and_nothing_that_runs(tmp_path):
     path = tmp_path / "deep" / "folder" / "agent"
     agent_of("DiscreteIQL").save(path)

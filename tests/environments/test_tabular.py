@@ -80,6 +80,10 @@ def test_row_index_finds_every_row_of_a_table_of_numbers():
     np.testing.assert_array_equal(row_index(np.array([10, 20, 30]), np.array([30, 10, 10])), [2, 0, 0])
 
 
+def test_row_index_gives_the_first_of_equal_rows():
+    assert row_index(np.array([[1], [0], [1], [0]]), np.array([[0], [1]])).tolist() == [1, 0]
+
+
 @given(hnp.arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 9)))
 def test_row_index_inverts_indexing(index):
     table = np.random.default_rng(0).permutation(10)[:, None] * np.array([1.0, -2.0])

@@ -259,6 +259,13 @@ def test_waiting_for_ever_is_best_where_leaving_costs():
     assert policy_return(model, solution.policy) == 0
 
 
+def test_free_loop_without_a_way_out_is_better_than_a_costly_end():
+    model = chain([[1, 2], [1, 1], [2, 2]], [[0, -1.0], [0, 0], [0, 0]], terminal=[False, False, True])
+    solution = value_iteration(model)
+    assert solution.value.tolist() == [0, 0, 0]
+    assert solution.policy[0].tolist() == [1, 0]
+
+
 def test_losing_loop_is_left_by_the_shortest_way():
     model = chain([[0, 1], [0, 2], [2, 2]], [[-1.0, -3], [-1, -4], [0, 0]], terminal=[False, False, True])
     assert value_iteration(model).value.tolist() == [-7, -4, 0]
