@@ -16,7 +16,8 @@ import pandas as pd
 import ca14lib  # noqa: F401  (registers the ids)
 from ca14lib.experiments import write_results
 
-CASES = [("CA14/GridWorld-v0", 4_096), ("CA14/RiverSwim-v0", 4_096), ("CA14/ICUSepsis-v0", 4_096), ("CartPole-v1", 1_024)]
+COURSE = ("CA14/GridWorld-v0", "CA14/RiverSwim-v0", "CA14/ICUSepsis-v0")
+CASES = [*((environment_id, 4_096) for environment_id in COURSE), ("CartPole-v1", 1_024)]
 STEPS, ROUNDS = 200, 15
 
 

@@ -2,15 +2,16 @@
 
     python -m benchmarks.update_speed [--rounds 300] [--bar 1.35]
 
-Batch 256, two hidden layers of 256, 4 observation features, 4 actions, 100,000 random transitions, one thread. An update
-counts sampling, normalisation, losses, Adam and the target network; the floor is only the products of its linear layers,
-forward and, for what is trained, backward (gradient of the weights of every layer, of the inputs of all but the first):
+Batch 256, two hidden layers of 256, 4 observation features, 4 actions, 100,000 random transitions, one thread. An
+update counts sampling, normalisation, losses, Adam and the target network; the floor is only the products of its linear
+layers, forward and, for what is trained, backward (gradients of all weights, and of all inputs but the first layer's):
 
     DQN, DiscreteCQL   Q(s) forward and backward; online Q(s') and target Q(s') forward
     DiscreteBC         policy forward and backward
     DiscreteIQL        V(s), twin Q(s,a) and policy forward and backward; target twin Q(s,a) and V(s') forward
 
-Rounds of floor and update alternate, so that a machine whose speed drifts slows both; the figure is the ratio of medians.
+Rounds of floor and update alternate, so that a machine whose speed drifts slows both; the figure is the ratio of
+medians.
 """
 
 import argparse
@@ -89,9 +90,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 def measure(name: str, dataset: OfflineDataset, rounds: int) -> dict[str, float | str]:
     """Median times of update and floor in milliseconds, measured in turn."""
-    agent = AGENTS[name](
-        dataset.observation_space, dataset.action_space, normalizer=dataset.normalizer(), seed=0
-    )
+    agent = AGENTS[name](dataset.observation_space, dataset.action_space, normalizer=dataset.normalizer(), seed=0)
     generator = torch.Generator().manual_seed(0)
 
     def update() -> None:

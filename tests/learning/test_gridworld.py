@@ -7,6 +7,7 @@ import pytest
 from ca14lib.agents.base import DiscreteAgent
 from ca14lib.data import OfflineDataset
 from ca14lib.environments import tabular_model
+from ca14lib.evaluation import value_error
 from ca14lib.experiments.offline import GRIDWORLD, GRIDWORLD_AGENTS, GRIDWORLD_EPISODES, build
 from ca14lib.solvers import policy_return
 from ca14lib.training import collect, train_offline
@@ -58,9 +59,7 @@ def test_the_greedy_copy_is_optimal_on_mixed_data_and_worthless_on_random_data(s
 
 
 def test_the_naive_learner_overestimates_where_the_data_do_not_reach():
-    """On expert data most actions are never seen; DQN's values run above the true ones, CQL's do not."""
-    from ca14lib.evaluation import value_error
-
+    """On expert data most actions are never seen: DQN's values run far above the true ones, CQL's much less."""
     model, errors = tabular_model(GRIDWORLD), {}
     for name in ("DQN", "DiscreteCQL"):
         entry, dataset = GRIDWORLD_AGENTS[name], data("expert", 0)
@@ -68,5 +67,5 @@ def test_the_naive_learner_overestimates_where_the_data_do_not_reach():
         train_offline(agent, dataset, entry.updates, batch_size=entry.batch_size, progress=False)
         seen = dataset.visit_counts(model).sum(axis=1) > 0
         errors[name] = value_error(agent, model, entry.config.discount)[seen & ~model.terminal].max()
-    assert errors["DQN"] > 0.2
+    assert errors["DQN"] > 3
     assert errors["DiscreteCQL"] < errors["DQN"] / 2

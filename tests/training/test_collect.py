@@ -8,7 +8,14 @@ import pytest
 
 from ca14lib.agents import DQN, DQNConfig
 from ca14lib.agents.offline import DiscreteBC, DiscreteBCConfig
-from ca14lib.environments import GridWorld, TabularEnvironment, TabularModel, behaviour_policy, tabular_model
+from ca14lib.environments import (
+    GridWorld,
+    GridWorldVector,
+    TabularEnvironment,
+    TabularModel,
+    behaviour_policy,
+    tabular_model,
+)
 from ca14lib.environments.batched import SingleEnvironment
 from ca14lib.solvers import occupancy_measure, policy_return
 from ca14lib.training import collect
@@ -274,3 +281,26 @@ def test_a_direct_instance_has_no_id_but_is_collected_from():
     data = collect(GridWorld(size=3), "expert", 2, seed=0)
     assert data.environment_id is None
     assert data.episode_lengths().tolist() == [4, 4]
+
+
+def test_the_dynamics_of_a_derived_environment_are_its_own():
+    """A copy made for the batch must not fall back to the class it derives from."""
+
+    class TwiceAsDear(TabularEnvironment):
+        def _transition(self, action):
+            reward, terminated = super()._transition(action)
+            return 2 * reward, terminated
+
+    class Windy(GridWorldVector):
+        def _transition(self, action):
+            return super()._transition(np.zeros_like(action))
+
+    for derived, check in (
+        (TwiceAsDear(coin_model(), 1), lambda data: set(data.episode_returns()) <= {0.0, 16.0}),
+        (Windy(1), lambda data: data.transitions.observation[:, 0].max() == 0),
+    ):
+        try:
+            data = collect(SingleEnvironment(derived), "random", 5, seed=0)
+        except (ValueError, NotImplementedError, TypeError):
+            continue  # refusing is better than wrong data
+        assert check(data)
