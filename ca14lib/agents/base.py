@@ -87,7 +87,7 @@ class Agent(nn.Module):
         self.to(self.device)
         # initial weights come from a forked copy of the global generator: the global one is left as it was
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: weights are drawn there, then moved
             self._build()
         self.to(self.device)
 

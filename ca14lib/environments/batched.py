@@ -98,7 +98,10 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         raise NotImplementedError
 
     def spawn(self, num_envs: int) -> "BatchedEnvironment":
-        """A new batched environment with the same parameters and another number of copies."""
+        """A new environment of the same class and parameters with another number of copies.
+
+        A subclass whose constructor takes other arguments overrides this.
+        """
         raise NotImplementedError
 
     def tabular_model(self) -> TabularModel:

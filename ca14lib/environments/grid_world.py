@@ -40,7 +40,7 @@ class GridWorldVector(GridEnvironment):
         )
 
     def spawn(self, num_envs: int) -> "GridWorldVector":
-        return GridWorldVector(num_envs, size=self.width, time_limit=self.time_limit)
+        return type(self)(num_envs, size=self.width, time_limit=self.time_limit)
 
     def behaviours(self) -> dict[str, NDArray[np.float64]]:
         """``expert`` goes right until the edge, then up; ``mixed`` does so with 70% a step; ``random`` is uniform."""

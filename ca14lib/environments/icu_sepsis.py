@@ -109,7 +109,7 @@ class ICUSepsisVector(TabularEnvironment):
         super().__init__(model, num_envs, time_limit=time_limit, render_mode=render_mode)
 
     def spawn(self, num_envs: int) -> "ICUSepsisVector":
-        return ICUSepsisVector(num_envs, time_limit=self.time_limit)
+        return type(self)(num_envs, time_limit=self.time_limit)
 
     def behaviours(self) -> dict[str, NDArray[np.float64]]:
         """``clinician``, the policy estimated from the records, and ``random``, uniform over all 25 actions."""

@@ -57,7 +57,7 @@ class RiverSwimVector(TabularEnvironment):
         self.length = length
 
     def spawn(self, num_envs: int) -> "RiverSwimVector":
-        return RiverSwimVector(num_envs, length=self.length, time_limit=self.time_limit)
+        return type(self)(num_envs, length=self.length, time_limit=self.time_limit)
 
     def behaviours(self) -> dict[str, NDArray[np.float64]]:
         """``right`` always swims right, ``random`` is uniform."""

@@ -81,7 +81,7 @@ class TabularEnvironment(BatchedEnvironment):
         self._cost = np.zeros((num_envs, model.num_costs))
 
     def spawn(self, num_envs: int) -> "TabularEnvironment":
-        return TabularEnvironment(self.model, num_envs, time_limit=self.time_limit)
+        return type(self)(self.model, num_envs, time_limit=self.time_limit)
 
     def tabular_model(self) -> TabularModel:
         return self.model

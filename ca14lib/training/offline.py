@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -59,8 +60,10 @@ def train_offline(
         "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every,
     }  # fmt: skip
     for name, value in schedule.items():
-        if value is not None and (not isinstance(value, int) or value < (0 if name == "updates" else 1)):
+        if value is not None and (not isinstance(value, int | np.integer) or value < (0 if name == "updates" else 1)):
             raise ValueError(f"{name} must be a positive integer, got {value}")
+    updates, batch_size, log_every = int(updates), int(batch_size), int(log_every)
+    evaluate_every, checkpoint_every = (None if n is None else int(n) for n in (evaluate_every, checkpoint_every))
     _check_fit(agent, dataset)
     generator = torch.Generator(dataset.device).manual_seed(seed)
     history, start = History(), 0

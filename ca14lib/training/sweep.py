@@ -1,6 +1,7 @@
 """The same function over a grid of settings and seeds, in parallel, resumable."""
 
 import hashlib
+import inspect
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
 from ca14lib.training.provenance import source_hash
@@ -51,7 +53,7 @@ def sweep(
         raise ValueError(f"a sweep needs at least one point and one seed, got {len(points)} and {len(seeds)}")
     runs = [point | {"seed": seed} for point in points for seed in seeds]
     folder = None if path is None else Path(path)
-    code = source_hash(function.__module__)
+    code = _code_hash(function)
     results: dict[int, pd.DataFrame] = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,15 @@ def sweep(
         if folder is not None:
             _store(frame, folder / _file_name(function, runs[index], code))
         results[index] = frame
+    get_reusable_executor().shutdown(wait=True)  # workers kept for a next sweep would go on with this code
     return pd.concat([results[index] for index in range(len(runs))], ignore_index=True)
+
+
+def _code_hash(function: Callable[..., Any]) -> str:
+    """Hash of the function's module and what it imports; of its own text if it was written in a script or notebook."""
+    if function.__module__ == "__main__":
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+    return source_hash(function.__module__)
 
 
 def _run(function: Callable[..., Any], run: dict[str, Any], index: int) -> tuple[int, pd.DataFrame]:
