@@ -86,7 +86,7 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
             target.rename(replaced)
         try:
             (Path(temporary) / dataset_id).rename(target)
-        except OSError:
+        except BaseException:  # an interruption too must not lose what was there
             if replaced.exists():
                 replaced.rename(target)
             raise

@@ -138,7 +138,9 @@ def row_index(table: NDArray, observation: NDArray) -> NDArray[np.intp]:
     if observation.shape[1:] != np.shape(table)[1:]:
         raise ValueError(f"observations must have shape [N, *{np.shape(table)[1:]}], got {observation.shape}")
     # compared in the observations' precision: float32 data still find a table in float64
-    flat = np.asarray(table).astype(observation.dtype).reshape(len(table), -1)
+    flat = np.asarray(table).reshape(len(table), -1)
+    if flat.dtype.kind == observation.dtype.kind == "f":
+        flat = flat.astype(observation.dtype)
     rows, inverse = np.unique(observation.reshape(-1, flat.shape[1]), axis=0, return_inverse=True)
     known: dict[tuple, int] = {}
     for index, row in enumerate(flat.tolist()):

@@ -298,6 +298,21 @@ def test_decisions_are_counted_in_states_where_decisions_are_taken(environment_i
     assert data.empirical_counts(model)[0][model.terminal].sum() == 0
 
 
+def test_end_that_looks_like_the_start_and_comes_before_it_is_still_no_decision():
+    model = TabularModel(
+        transition=[[[1, 0]] * 2, [[1, 0]] * 2], reward=np.ones((2, 2)), terminal=[True, False],
+        initial=[0, 1], observation=np.zeros((2, 2)),
+    )  # fmt: skip
+    ends = np.ones(5, dtype=bool)
+    same = np.zeros((5, 2), dtype=np.float32)
+    data = OfflineDataset(**arguments(observation=same, next_observation=same, terminated=ends, truncated=~ends))
+    assert data.visit_counts(model).tolist() == [[0, 0], [2, 3]]
+    counts, rewards = data.empirical_counts(model)
+    assert counts[1, :, 0].tolist() == [2, 3]
+    assert counts.sum() == 5
+    np.testing.assert_allclose(rewards, [[0, 0], [0, 9]])
+
+
 def test_counting_in_a_model_with_other_actions_is_refused():
     """Otherwise action 3 of one state would be counted as action 1 of the next."""
     cells = [[x, y] for x in range(8) for y in range(2)]
