@@ -20,14 +20,30 @@ NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb")) if "
 
 
 def checks(notebook: Any) -> list[str]:
-    """Text shown by the cells after the last heading that begins with Check."""
+    """Lines shown by the cells after the last heading that begins with Check.
+
+    The kernel may send what one cell prints in one message or in several, so the pieces are joined before they are
+    split into lines.
+    """
     shown: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and re.search(r"^#+ Check", cell.source, re.MULTILINE):
             shown = []
         elif cell.cell_type == "code":
-            shown += [output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+            texts = [output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+            shown += "".join(texts).splitlines()
     return shown
+
+
+def test_pieces_of_a_message_make_no_difference() -> None:
+    def notebook(*texts: str) -> Any:
+        outputs = [nbformat.v4.new_output("stream", text=text) for text in texts]
+        return nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_markdown_cell("## Check"), nbformat.v4.new_code_cell("", outputs=outputs)]
+        )
+
+    assert checks(notebook("holds: one", "\nholds: two\n")) == checks(notebook("holds: one\nholds: two\n"))
+    assert checks(notebook("holds: one\n")) != checks(notebook("holds: two\n"))
 
 
 @pytest.mark.slow
