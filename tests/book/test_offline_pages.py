@@ -1,18 +1,30 @@
 """What the pages on offline learning say about tests and results is true."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ca14lib.experiments.results import read_results
-from tests.agents.offline.faults import FAULTS
 
+TESTS = Path(__file__).parents[1] / "agents" / "offline"
+FAULTS = {
+    name
+    for path in TESTS.glob("*faults*.py")
+    if not path.name.startswith("test_")
+    for name in import_module(f"tests.agents.offline.{path.stem}").FAULTS
+}
 OFFLINE = Path(__file__).parents[2] / "book" / "offline"
 
 
-NAMED = re.compile(r"(?<!})`((?:dqn|bc|cql|iql)-[a-z0-9-]+)`|is_caught\[([a-z0-9-]+)\]")
+PREFIXES = {
+    "dqn": ("dqn",), "bc": ("bc",), "cql": ("cql",), "iql": ("iql",), "awr": ("awr",), "bcq": ("bcq",),
+    "td3bc": ("td3bc", "regularized"), "sac": ("sac",),
+}  # fmt: skip
+ALGORITHM = "|".join(prefix for prefixes in PREFIXES.values() for prefix in prefixes)
+NAMED = re.compile(rf"(?<!}})`((?:{ALGORITHM})-[a-z0-9-]+)`|is_caught\[([a-z0-9-]+)\]")
 
 
 def faults_named(page: str) -> set[str]:
@@ -20,16 +32,16 @@ def faults_named(page: str) -> set[str]:
     return {first or second for first, second in NAMED.findall(text)}
 
 
-@pytest.mark.parametrize("algorithm", ["dqn", "bc", "cql", "iql"])
-def test_the_planted_faults_a_page_names_exist(algorithm):
-    of_this_page = {name for name in faults_named(algorithm) if name.startswith(f"{algorithm}-")}
+@pytest.mark.parametrize("page", PREFIXES)
+def test_the_planted_faults_a_page_names_exist(page):
+    of_this_page = {name for name in faults_named(page) if name.split("-")[0] in PREFIXES[page]}
     assert len(of_this_page) >= 7
-    assert of_this_page == faults_named(algorithm) <= set(FAULTS)
+    assert of_this_page == faults_named(page) <= FAULTS
 
 
 def test_the_planted_faults_of_the_exercises_exist():
     assert len(faults_named("exercises")) == 4
-    assert faults_named("exercises") <= set(FAULTS)
+    assert faults_named("exercises") <= FAULTS
 
 
 # claims that the prose of the pages draws from the tables
@@ -129,3 +141,15 @@ def test_the_figure_of_expectiles_shows_the_formula():
             # coordinates are rounded to a tenth of a pixel, which matters where a curve is steep
             slope = p * (1 - p) / (level * p + (1 - level) * (1 - p)) ** 2 * 0.5 / (right - left)
             assert (bottom - y) / (bottom - top) == pytest.approx(expectile, abs=0.1 * slope + 0.001)
+
+
+def test_the_figure_of_the_unrecorded_action_shows_the_optimum():
+    picture = (OFFLINE / "figures" / "leaving-the-data.svg").read_text("utf8")
+    left, right, top, bottom = 70, 540, 24, 280  # the axes: value from 0 to 6, probability from 0 to 1
+    points = re.findall(r'<polyline points="([^"]+)"', picture)[0].split()
+    assert len(points) > 50
+    for x, y in (map(float, point.split(",")) for point in points):
+        value = 6 * (x - left) / (right - left)
+        recorded = 0.8 / value + 0.2 / (value - 1) if value > 1 else 1  # S(q₀) of the theorem, weight 1
+        slope = (0.8 / value**2 + 0.2 / (value - 1) ** 2) * 6 / (right - left) if value > 1 else 0
+        assert (bottom - y) / (bottom - top) == pytest.approx(max(1 - recorded, 0), abs=0.1 * slope + 0.003)

@@ -15,7 +15,7 @@ from ca14lib import plotting
 from ca14lib.environments import GridEnvironment, GridWorldVector, behaviour_policy
 from ca14lib.plotting.style import LINE_STYLES, MARKERS, NAMES
 
-AGENTS = ["DQN", "DiscreteBC", "DiscreteCQL", "DiscreteIQL", "TabularPessimism"]
+AGENTS = ["DQN", "BC", "BC10%", "AWR", "BCQ", "BCRegularized", "TD3BC", "CQL", "IQL", "SAC", "TabularPessimism"]
 UP, DOWN, LEFT, RIGHT = range(4)
 
 
@@ -86,6 +86,12 @@ def test_agents_can_be_told_apart_without_colour():
     assert len(set(MARKERS.values())) == len(AGENTS)
 
 
+def test_discrete_and_continuous_version_look_the_same():
+    for name in ("BC", "AWR", "BCQ", "CQL", "IQL"):
+        for look in (plotting.colour, plotting.label, plotting.line_style, plotting.marker):
+            assert look(f"Discrete{name}") == look(name)
+
+
 def test_colours_stand_out_from_the_white_page():
     for name, colour in plotting.PALETTE.items():
         contrast = 1.05 / (linear(colour) @ [0.2126, 0.7152, 0.0722] + 0.05)
@@ -125,8 +131,8 @@ def test_interval_line_goes_through_estimates_inside_its_band():
     (line,), (band,) = axes.lines, axes.collections
     assert line.get_xdata().tolist() == [500, 5_000, 50_000]
     assert line.get_ydata().tolist() == [0.1, 0.4, 0.6]
-    assert to_rgb(line.get_color()) == to_rgb(plotting.PALETTE["DiscreteIQL"])
-    assert line.get_marker() == MARKERS["DiscreteIQL"]
+    assert to_rgb(line.get_color()) == to_rgb(plotting.colour("IQL"))
+    assert line.get_marker() == MARKERS["IQL"]
     outline = {tuple(vertex) for vertex in band.get_paths()[0].vertices}
     assert {(x, bound) for x, (_, *bounds) in points for bound in bounds} <= outline
     assert texts(axes) == ["IQL"]
