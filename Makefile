@@ -25,7 +25,10 @@ check: $(VENV)/.stamp ## the fast part of make test: lint, types, import contrac
 	@$(BIN)/python scripts/checks.py check
 
 verify: $(VENV)/.stamp ## run the section experiments with all seeds and write results/ (long)
-	$(BIN)/ca14 run offline --seeds 10
+	$(BIN)/ca14 run offline --seeds 10 --part gridworld --part hyperparameters --part sepsis --part evaluation
+	$(BIN)/ca14 run offline --seeds 5 --part pendulum --part driving
+	$(BIN)/ca14 make-datasets hopper --keep
+	$(BIN)/ca14 run offline --seeds 3 --part hopper
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
 	$(BIN)/python -m benchmarks.update_speed

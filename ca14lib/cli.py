@@ -129,6 +129,7 @@ def make_datasets(
         Path | None, typer.Option(help="Minari folder; by default $MINARI_DATASETS_PATH, else ~/.minari/datasets.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace datasets that exist.")] = False,
+    keep: Annotated[bool, typer.Option(help="Leave datasets that exist as they are, and do nothing.")] = False,
     cache: Annotated[
         Path, typer.Option(help="Folder of the unfinished training, from which a stopped command goes on.")
     ] = Path("runs/datasets"),
@@ -139,6 +140,9 @@ def make_datasets(
 
     from ca14lib.experiments.offline import datasets
 
+    if keep and datasets.all_exist(environment, folder):
+        console.print(f"the datasets of {environment} exist")
+        return
     torch.set_num_threads(1)  # one thread is the faster for networks of this size
     table = datasets.make_datasets(environment, seed, folder=folder, overwrite=overwrite, cache=cache)
     path = datasets.write_datasets_table(table, seed, output)

@@ -238,7 +238,7 @@ class AlwaysExplores(SAC):
         return super()._unit_action(observation, False)
 
 
-@broken("dtype kind")
+@broken("real numbers")
 class ActsInIntegers(BC):
     """Rounds its actions."""
 

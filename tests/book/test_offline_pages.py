@@ -153,3 +153,24 @@ def test_the_figure_of_the_unrecorded_action_shows_the_optimum():
         recorded = 0.8 / value + 0.2 / (value - 1) if value > 1 else 1  # S(q₀) of the theorem, weight 1
         slope = (0.8 / value**2 + 0.2 / (value - 1) ** 2) * 6 / (right - left) if value > 1 else 0
         assert (bottom - y) / (bottom - top) == pytest.approx(max(1 - recorded, 0), abs=0.1 * slope + 0.003)
+
+
+def test_intervals_of_off_policy_evaluation_cover_what_the_page_says():
+    table = rows("offline_evaluation")
+    assert (table["datasets"] >= 200).all()
+    coverage = table.set_index(["environment", "episodes", "estimator"])["coverage"]
+    for environment, episodes in {key[:2] for key in coverage.index}:
+        own = coverage[environment, episodes]
+        assert (own[["FQE range", "DR range"]] >= 0.9).all()
+        if environment == "ICU-Sepsis":
+            assert (own[["FQE", "DR"]] >= 0.9).all()
+            assert own["IS"] < 0.9
+            assert own["FQE unseen 0"] < 0.05
+        else:
+            assert (own[["FQE", "DR"]] < 0.9).all()
+            assert own["FQE percentile"] < own["FQE"] - 0.3
+    width = table.set_index(["environment", "episodes", "estimator"])["width_median"]["GridWorld", 400]
+    assert width["FQE range"] < width["DR range"] < width["IS"] < width["FQE bounds"]
+    error = table.set_index(["environment", "episodes", "estimator"])["rmse"]["ICU-Sepsis", 1_000]
+    others = ["IS", "WIS", "PDIS", "WPDIS", "DR", "WDR"]
+    assert 3 * error["FQE"] < error[others].min()

@@ -422,3 +422,11 @@ def test_the_local_list_leaves_out_what_is_no_dataset(folder):
     assert list(minari_files.local_datasets()) == [ID, "deep/er/still-v0", "plain-v1"]
     with pytest.raises(FileNotFoundError, match=f"local datasets: {ID}, deep/er/still-v0, plain-v1"):
         OfflineDataset.from_minari("course/absent-v0")
+
+
+def test_the_file_takes_little_more_than_its_numbers(folder):
+    data = collect("Pendulum-v1", "random", 50, seed=0)
+    data.to_minari(ID)
+    numbers = len(data) * (3 + 1 + 1 + 1) * 4 + 2 * len(data)
+    assert sum(file.stat().st_size for file in folder.rglob("*.hdf5")) < 1.6 * numbers
+    assert not list(folder.rglob("*.part"))

@@ -94,8 +94,8 @@ def test_values_rest_where_the_fixed_point_of_the_penalty_is(seed) -> None:
     grid = GRID[::4]
     reward, alpha = 1.5 - 2 * (grid / 2 - 0.25) ** 2, 0.5
     agent = fitted(
-        "cql", one_state_batch(grid, reward), 600, seed=seed, conservative_weight=alpha, sampled_actions=10, target_rate=0.1,
-        entropy_per_dimension=0.4,
+        "cql", one_state_batch(grid, reward), 600, seed=seed, conservative_weight=alpha, sampled_actions=10,
+        target_rate=0.1, entropy_per_dimension=0.4,
     )  # fmt: skip
     expected = reward.copy()
     for _ in range(2_000):
@@ -157,7 +157,7 @@ def test_offline_agents_reach_the_optimum_on_uniform_data(cls, seed):
     data = uniform_data(seed)
     config = cls.config_class(**SMALL | NEARLY_GREEDY[cls])
     agent = cls(data.observation_space, data.action_space, config, normalizer=data.normalizer(), seed=seed)
-    train_offline(agent, data, 1_000, batch_size=128, seed=seed, progress=False)
+    train_offline(agent, data, 400, batch_size=128, seed=seed, progress=False)
     assert share(agent) > 0.95
 
 
@@ -166,7 +166,7 @@ def test_the_copy_of_uniform_data_stands_still_and_earns_what_that_earns(seed):
     data = uniform_data(seed)
     config = BC.config_class(hidden_sizes=(32,), learning_rate=3e-3)
     agent = BC(data.observation_space, data.action_space, config, normalizer=data.normalizer(), seed=seed)
-    train_offline(agent, data, 1_000, batch_size=256, seed=seed, progress=False)
+    train_offline(agent, data, 600, batch_size=256, seed=seed, progress=False)
     still = share_of_range(-2 / 3, TwoMoves.random_return(), TwoMoves.optimal_return())  # x² stays at 1/3, twice
     assert share(agent) == pytest.approx(still, abs=0.08)
 
@@ -176,7 +176,7 @@ def test_sac_reaches_the_optimum_by_acting(seed):
     config = SACConfig(**SMALL | {"initial_temperature": 0.2})
     agent = SAC(TwoMoves.observation_space, TwoMoves.action_space, config, seed=seed)
     train_off_policy(
-        agent, "CourseTest/TwoMoves-v0", 2_000, num_envs=2, start_steps=400, updates_per_step=0.5, batch_size=64,
+        agent, "CourseTest/TwoMoves-v0", 1_200, num_envs=2, start_steps=200, updates_per_step=0.5, batch_size=64,
         seed=seed, progress=False,
     )  # fmt: skip
     assert share(agent) > 0.95

@@ -19,6 +19,7 @@ from ca14lib.experiments.offline.continuous import (
     hopper_part,
     pendulum_part,
 )
+from ca14lib.experiments.offline.driving import driving_part
 from ca14lib.experiments.offline.gridworld import (
     GRIDWORLD,
     GRIDWORLD_AGENTS,
@@ -88,6 +89,7 @@ PARTS: dict[str, Callable[[Sweep, bool], dict[str, pd.DataFrame]]] = {
     "evaluation": evaluation_part,
     "pendulum": pendulum_part,
     "hopper": hopper_part,
+    "driving": driving_part,
 }
 
 

@@ -45,7 +45,7 @@ def _entries(common: dict[str, Any], updates: int, settings: dict[str, AgentConf
     }  # fmt: skip
 
 
-# Chosen on data and seeds (100 and up) that are not among the reported ones.
+# Pendulum's settings were chosen on seed 200 and up; Hopper's are those of the papers, but for width and length.
 TASKS = {
     "pendulum": Task(
         _entries(
@@ -66,8 +66,8 @@ TASKS = {
     ),
     "hopper": Task(
         _entries(
-            {"hidden_sizes": (128, 128), "learning_rate": 3e-4},
-            20_000,
+            {"hidden_sizes": (64, 64), "learning_rate": 1e-3},
+            10_000,
             {
                 "BC": BCConfig(),
                 "BC10%": BCConfig(),
@@ -78,8 +78,8 @@ TASKS = {
                 "IQL": IQLConfig(),
             },
         ),
-        evaluation_episodes=20,
-        checkpoints=4,
+        evaluation_episodes=10,
+        checkpoints=2,
     ),
 }
 

@@ -105,6 +105,13 @@ def reference_returns(environment: str, folder: str | Path | None = None) -> tup
     return random, expert
 
 
+def all_exist(environment: str, folder: str | Path | None = None) -> bool:
+    """Whether the four datasets are in a Minari folder, or with None in Minari's own."""
+    names = {dataset_id(environment, quality) for quality in QUALITIES}
+    with nullcontext() if folder is None else datasets_root(Path(folder)):
+        return names <= set(local_datasets())
+
+
 @contextmanager
 def _holding(name: str, folder: str | Path | None) -> Iterator[None]:
     """Minari's folder is, for the time being, the first that holds the dataset."""

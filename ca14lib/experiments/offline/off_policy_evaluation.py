@@ -166,13 +166,14 @@ def coverage_table(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (environment, episodes, estimator), group in runs.groupby(["problem", "episodes", "estimator"], sort=False):
         truth, error = group["truth"].iloc[0], group["value"] - group["truth"]
+        weights = group["effective_sample_size"].dropna()
         rows.append(
             {
                 "environment": environment, "episodes": episodes, "estimator": estimator, "datasets": len(group),
                 "truth": truth, "estimate_mean": group["value"].mean(), "bias": error.mean(),
                 "rmse": np.sqrt((error**2).mean()), "coverage": group["covers"].mean(),
                 "width_median": (group["high"] - group["low"]).median(),
-                "effective_sample_size": group["effective_sample_size"].median(),
+                "effective_sample_size": np.nan if weights.empty else weights.median(),
                 "unseen_share": group["unseen_share"].mean(),
             }
         )  # fmt: skip

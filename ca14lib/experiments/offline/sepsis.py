@@ -25,23 +25,27 @@ from ca14lib.training.offline import train_offline
 
 SEPSIS = "CA14/ICUSepsis-v0"
 SEPSIS_EPISODES = (500, 5_000, 50_000)
+# share of an agent's updates that smaller data get: they are seen as often as need be in fewer
+SEPSIS_LENGTH = {500: 0.25, 5_000: 0.25}
 SEPSIS_UPDATES = 12_000
 
 # Settings of AWR, BCQ and the regularised learner were chosen with seeds from 100 on; the tables report 0, 1, …
 _WIDE: dict[str, Any] = {"hidden_sizes": (128, 128), "learning_rate": 3e-4}
 SEPSIS_AGENTS: dict[str, Entry] = {
     "DQN": Entry(DQN, DQNConfig(**_WIDE, discount=1.0), SEPSIS_UPDATES),
-    "DiscreteBC": Entry(DiscreteBC, DiscreteBCConfig(**_WIDE), SEPSIS_UPDATES),
-    "DiscreteBC10%": Entry(DiscreteBC, DiscreteBCConfig(**_WIDE), SEPSIS_UPDATES, top_episodes=0.1),
+    "DiscreteBC": Entry(DiscreteBC, DiscreteBCConfig(**_WIDE), 6_000),
+    "DiscreteBC10%": Entry(DiscreteBC, DiscreteBCConfig(**_WIDE), 6_000, top_episodes=0.1),
     "DiscreteBCRegularized": Entry(
         DiscreteBCRegularized, DiscreteBCRegularizedConfig(**_WIDE, discount=1.0, behaviour_weight=0.01), SEPSIS_UPDATES
     ),
-    "DiscreteAWR": Entry(DiscreteAWR, DiscreteAWRConfig(**_WIDE, discount=1.0), SEPSIS_UPDATES),
+    "DiscreteAWR": Entry(
+        DiscreteAWR, DiscreteAWRConfig(**_WIDE, discount=1.0, trace_decay=0.5, temperature=0.3), 6_000
+    ),
     # small steps on large batches: a maximum over 25 actions picks the noise in their values
     "DiscreteBCQ": Entry(
         DiscreteBCQ,
         DiscreteBCQConfig(hidden_sizes=(256,), learning_rate=1e-4, discount=1.0, threshold=0.3),
-        SEPSIS_UPDATES,
+        8_000,
         batch_size=1_024,
     ),
     # undiscounted, the penalty's lift of the data's actions adds up along the episode and values run off
@@ -76,7 +80,7 @@ def sepsis_run(
         agent: Key of ``SEPSIS_AGENTS``, or ``"TabularPessimism"`` for planning with counts.
         episodes: Size of the data.
         seed: Seeds data, agent and training.
-        updates: Length of the training; None for the agent's.
+        updates: Length of the training; None for the agent's, shorter on the smaller data of ``SEPSIS_LENGTH``.
         checkpoints: Number of evaluations; the last one is after the last update.
     Returns:
         Rows with ``update``, ``return``, ``gap_closed`` and ``max_q``.
@@ -86,7 +90,7 @@ def sepsis_run(
         scores = evaluation.of_policy(sepsis_pessimism(data))
         return [{"update": 0, "return": scores["return"], "gap_closed": scores["share"], "max_q": np.nan}]
     entry = SEPSIS_AGENTS[agent]
-    data, updates = entry.data(data), updates or entry.updates
+    data, updates = entry.data(data), updates or int(entry.updates * SEPSIS_LENGTH.get(episodes, 1.0))
     learner = build(entry, data, seed)
     history = train_offline(
         learner, data, updates, batch_size=entry.batch_size, seed=seed, evaluate=evaluation,
