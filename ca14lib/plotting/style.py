@@ -23,9 +23,10 @@ PALETTE: dict[str, str] = {
     "IQL": "#009E73",
     "SAC": "#7B2CBF",
     "TabularPessimism": "#CC79A7",
+    # estimators of off-policy evaluation, which never share a figure with agents
     "IS": "#D55E00",
     "WIS": "#CC79A7",
-    "PDIS": "#E69F00",
+    "PDIS": "#8B5A2B",
     "FQE": "#009E73",
     "DR": "#0072B2",
     "optimum": "#000000",

@@ -67,8 +67,8 @@ def most_seeds_fail(table: pd.DataFrame) -> bool:
     return bool((table["optimal_seeds"] < table["seeds"] / 2).all())
 
 
-@pytest.mark.parametrize("agent", ["DiscreteCQL", "DiscreteIQL"])
-def test_cql_and_iql_reach_the_optimum_on_every_dataset(agent):
+@pytest.mark.parametrize("agent", ["DiscreteBC10%", "DiscreteAWR", "DiscreteBCQ", "DiscreteCQL", "DiscreteIQL"])
+def test_these_agents_reach_the_optimum_on_every_dataset(agent):
     table = rows("offline_gridworld", agent=agent)
     assert set(table["dataset"]) == {"expert", "mixed", "random"}
     assert every_seed_reaches_the_optimum(table)
@@ -85,18 +85,27 @@ def test_dqn_and_cloning_fail_on_opposite_datasets(agent, right, wrong):
     assert no_seed_comes_near(rows("offline_gridworld", agent="DiscreteBC", dataset="random"))
 
 
+def test_the_cloning_term_holds_on_most_seeds_of_expert_data_and_on_all_others():
+    table = rows("offline_gridworld", agent="DiscreteBCRegularized").set_index("dataset")
+    assert every_seed_reaches_the_optimum(table.loc[["mixed", "random"]])
+    naive = rows("offline_gridworld", agent="DQN", dataset="expert")["optimal_seeds"].item()
+    assert naive + 5 < table.loc["expert", "optimal_seeds"] < table.loc["expert", "seeds"]
+
+
 def test_the_excess_of_q_is_where_the_pages_say():
     excess = rows("offline_gridworld").set_index(["agent", "dataset"])["q_error_iqm"]
     assert excess["DQN", "mixed"] > 1
     assert excess["DQN", "random"] < 0.1
     assert excess["DiscreteCQL", "mixed"] > 0
     assert excess["DiscreteCQL", "expert"] > 0
-    assert excess["DiscreteIQL", "expert"] > 1
+    for agent in ("DiscreteIQL", "DiscreteBCQ", "DiscreteBCRegularized"):
+        assert excess[agent, "expert"] == pytest.approx(excess["DQN", "expert"], rel=0.1)
+    assert excess["DiscreteBCQ", "mixed"] < 0.1 * excess["DQN", "mixed"]
 
 
 def test_the_settings_that_work_are_those_the_pages_say():
-    def setting(agent: str, parameter: str) -> pd.DataFrame:
-        table = rows("offline_gridworld_hyperparameters", agent=agent, dataset="random", parameter=parameter)
+    def setting(agent: str, parameter: str, dataset: str = "random") -> pd.DataFrame:
+        table = rows("offline_gridworld_hyperparameters", agent=agent, dataset=dataset, parameter=parameter)
         return table.set_index("value")
 
     for agent, parameter in (("DQN", "learning_rate"), ("DiscreteIQL", "expectile")):
@@ -114,6 +123,20 @@ def test_the_settings_that_work_are_those_the_pages_say():
     assert no_seed_comes_near(setting("DiscreteBC", "learning_rate"))
     assert (setting("DiscreteCQL", "conservative_weight").loc[[0.5, 1.0], "q_error_iqm"] < 0).all()
     assert setting("DQN", "target_rate").loc[1.0, "q_error_iqm"] > 100
+    for agent, parameter, dataset, right, wrong in (
+        ("DiscreteAWR", "temperature", "random", [0.1, 0.3, 1.0, 3.0], [0.05, 10.0]),
+        ("DiscreteAWR", "trace_decay", "random", [0.95, 1.0], [0.0, 0.5]),
+        ("DiscreteBCQ", "threshold", "random", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9], [0.99]),
+        ("DiscreteBCQ", "threshold", "mixed", [0.3, 0.5, 0.7, 0.9, 0.99], [0.0, 0.1]),
+        ("DiscreteBCRegularized", "behaviour_weight", "random", [0.0, 0.01, 0.03, 0.1, 0.3, 1.0], [3.0]),
+        ("DiscreteBCRegularized", "behaviour_weight", "mixed", [0.03, 0.1, 0.3, 1.0, 3.0], [0.0, 0.01]),
+    ):
+        table = setting(agent, parameter, dataset)
+        assert sorted(table.index) == sorted(right + wrong)
+        assert every_seed_reaches_the_optimum(table.loc[right])
+        assert (table.loc[wrong, "optimal_seeds"] < table.loc[wrong, "seeds"]).all()
+    for agent, parameter, worst in (("DiscreteAWR", "trace_decay", 0.0), ("DiscreteBCQ", "threshold", 0.99)):
+        assert setting(agent, parameter).loc[worst, "optimal_seeds"] == 0
 
 
 def test_naive_values_run_away_on_the_intensive_care_data():
