@@ -1,8 +1,7 @@
-"""Data that agents learn from: batches of transitions, offline datasets, replay buffers, normalizers."""
+"""Data that agents learn from: batches of transitions, offline datasets, normalizers."""
 
 from ca14lib.data.dataset import OfflineDataset
 from ca14lib.data.normalizer import Normalizer
-from ca14lib.data.replay import ReplayBuffer
 from ca14lib.data.transitions import Transitions
 
-__all__ = ["Normalizer", "OfflineDataset", "ReplayBuffer", "Transitions"]
+__all__ = ["Normalizer", "OfflineDataset", "Transitions"]
