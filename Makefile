@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check verify lab bench lock notebooks clean
+.PHONY: help book test check verify lab bench peers lock notebooks clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -25,11 +25,20 @@ check: $(VENV)/.stamp ## the fast part of make test: lint, types, import contrac
 	@$(BIN)/python scripts/checks.py check
 
 verify: $(VENV)/.stamp ## run the section experiments with all seeds and write results/ (long)
-	$(BIN)/ca14 run offline --seeds 10
+	$(BIN)/ca14 run offline --seeds 10 --part gridworld --part hyperparameters --part sepsis --part evaluation
+	$(BIN)/ca14 run offline --seeds 5 --part pendulum --part driving
+	$(BIN)/ca14 make-datasets hopper --keep
+	$(BIN)/ca14 run offline --seeds 3 --part hopper
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
 	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.environment_speed
+	@if [ -x .venv-peers/bin/python ]; then $(BIN)/python -m benchmarks.peer_speed; \
+	else echo "peers were left out: make peers installs them"; fi
+
+peers: ## install the peers that make bench compares with, in .venv-peers
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -q -r benchmarks/peer_requirements.txt
 
 lab: $(VENV)/.stamp ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

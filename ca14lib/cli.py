@@ -81,12 +81,12 @@ def list_agents() -> None:
 @list_app.command("datasets")
 def list_datasets() -> None:
     """List the Minari datasets on this computer (folder $MINARI_DATASETS_PATH, else ~/.minari/datasets)."""
-    import minari
+    from ca14lib.data.minari_files import local_datasets
 
     table = Table(
         Column("id", no_wrap=True), "environment", "behaviour", "episodes", "transitions", title="Local Minari datasets"
     )
-    for name, metadata in sorted(minari.list_local_datasets().items()):
+    for name, metadata in local_datasets().items():
         spec = metadata.get("env_spec")
         environment = json.loads(spec)["id"] if isinstance(spec, str) else getattr(spec, "id", "unknown")
         table.add_row(
@@ -101,7 +101,7 @@ def list_datasets() -> None:
 
 @app.command()
 def collect(
-    environment: Annotated[str, typer.Argument(help="Environment id, for example CA14/GridWorld-v0.")],
+    environment: Annotated[str, typer.Argument(help="Environment id: CA14/GridWorld-v0, Pendulum-v1, …")],
     dataset: Annotated[str, typer.Argument(help="Minari id to store under, for example gridworld/mixed-v0.")],
     policy: Annotated[str, typer.Option(help="Behaviour that the environment offers.")] = "random",
     episodes: Annotated[int, typer.Option(help="Number of whole episodes.")] = 1_000,
@@ -109,16 +109,45 @@ def collect(
     overwrite: Annotated[bool, typer.Option(help="Replace a dataset of that id.")] = False,
 ) -> None:
     """Collect episodes with a behaviour and store them as a Minari dataset."""
-    from ca14lib.environments import tabular_model
+    from ca14lib.environments import ENVIRONMENTS, tabular_model
     from ca14lib.training import collect as collect_episodes
 
     data = collect_episodes(environment, policy, episodes, seed)
-    report = data.quality(tabular_model(environment))
+    report = data.quality(tabular_model(environment) if environment in ENVIRONMENTS else None)
     data.to_minari(dataset, overwrite=overwrite)
     table = Table("quantity", "value", title=f"{dataset}: {policy} on {environment}, seed {seed}")
     for name, value in report.items():
         table.add_row(str(name), f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
     console.print(table)
+
+
+@app.command("make-datasets")
+def make_datasets(
+    environment: Annotated[str, typer.Argument(help="pendulum (a minute or two) or hopper (under an hour).")],
+    seed: Annotated[int, typer.Option(help="Seed of the behaviour agent's training and of the collection.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option(help="Minari folder; by default $MINARI_DATASETS_PATH, else ~/.minari/datasets.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace datasets that exist.")] = False,
+    keep: Annotated[bool, typer.Option(help="Leave datasets that exist as they are, and do nothing.")] = False,
+    cache: Annotated[
+        Path, typer.Option(help="Folder of the unfinished training, from which a stopped command goes on.")
+    ] = Path("runs/datasets"),
+    output: Annotated[Path | None, typer.Option(help="Folder of the result table; by default results/.")] = None,
+) -> None:
+    """Train SAC and store its data in four qualities: random, medium, expert and medium-replay."""
+    import torch
+
+    from ca14lib.experiments.offline import datasets
+
+    if keep and datasets.all_exist(environment, folder):
+        console.print(f"the datasets of {environment} exist")
+        return
+    torch.set_num_threads(1)  # one thread is the faster for networks of this size
+    table = datasets.make_datasets(environment, seed, folder=folder, overwrite=overwrite, cache=cache)
+    path = datasets.write_datasets_table(table, seed, output)
+    _print_frame(f"{environment}/…-v0, seed {seed}", table)
+    console.print(f"table: {path}", highlight=False)
 
 
 @app.command()
@@ -132,6 +161,9 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of the agent, name=value; may be repeated.")
     ] = None,
+    top_episodes: Annotated[
+        float, typer.Option(help="Train on this share of the episodes, those of highest return: 0.1 with BC is 10% BC.")
+    ] = 1.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     history: Annotated[Path | None, typer.Option(help="CSV file for the training history.")] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard event files.")] = None,
@@ -144,6 +176,8 @@ def train(
     cls = agent_class(agent)
     config = _config(cls.config_class, setting or [])
     data = OfflineDataset.from_minari(dataset).to(_device(device))
+    if top_episodes != 1.0:
+        data = data.top_episodes(top_episodes)
     learner = cls(
         data.observation_space, data.action_space, config, normalizer=data.normalizer(), seed=seed, device=device
     )
@@ -171,13 +205,21 @@ def evaluate(
         int | None, typer.Option(help="Steps of an episode; left out, the environment's own artificial limit.")
     ] = None,
     stochastic: Annotated[bool, typer.Option(help="Evaluate the stochastic policy, not the greedy one.")] = False,
+    episodes: Annotated[
+        int, typer.Option(help="Episodes, where the problem is too large to be evaluated exactly.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the starts of these episodes.")] = 0,
     output: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
-    """Evaluate a trained agent exactly, beside the optimum and the environment's behaviours."""
+    """Evaluate a trained agent: exactly beside the optimum where the problem is finite, else over fresh episodes."""
     from ca14lib.agents import load_agent
-    from ca14lib.environments import batched_environment
+    from ca14lib.environments import ENVIRONMENTS, batched_environment
     from ca14lib.evaluation import ExactEvaluation
 
+    if environment not in ENVIRONMENTS:
+        numbers = _evaluate_by_episodes(load_agent(checkpoint), environment, episodes, seed, stochastic)
+        _write_json(output, numbers)
+        return
     batched = batched_environment(environment)
     model = batched.tabular_model()
     learner = load_agent(checkpoint)
@@ -198,17 +240,32 @@ def evaluate(
         share = (value - exact.reference) / (exact.optimum - exact.reference)  # type: ignore[operator]
         table.add_row(name, f"{value:.4f}", f"{share:.3f}")
     console.print(table)
-    if output is not None:
-        numbers = {
-            "environment": environment,
-            "discount": discount,
-            "horizon": horizon,
-            "optimum": exact.optimum,
-        } | scores
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.part")
+    fixed = {"environment": environment, "discount": discount, "horizon": horizon, "optimum": exact.optimum}
+    _write_json(output, fixed | scores)
+
+
+def _evaluate_by_episodes(agent: Any, environment: str, episodes: int, seed: int, stochastic: bool) -> dict[str, Any]:
+    from ca14lib.evaluation import RolloutEvaluation
+
+    returns, lengths = RolloutEvaluation(environment, episodes, seed, deterministic=not stochastic).episodes_of(agent)
+    numbers = {
+        "environment": environment, "episodes": episodes, "seed": seed, "return": float(returns.mean()),
+        "return_std": float(returns.std()), "return_min": float(returns.min()), "return_max": float(returns.max()),
+        "length": float(lengths.mean()),
+    }  # fmt: skip
+    table = Table("quantity", "value", title=f"{type(agent).__name__} on {environment}, {episodes} episodes")
+    for name in ("return", "return_std", "return_min", "return_max", "length"):
+        table.add_row(name, f"{numbers[name]:.4g}")
+    console.print(table)
+    return numbers
+
+
+def _write_json(path: Path | None, numbers: dict[str, Any]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(json.dumps(numbers, indent=1) + "\n", "utf8")
-        temporary.replace(output)
+        temporary.replace(path)
 
 
 @run_app.command("offline")
@@ -218,7 +275,11 @@ def run_offline(
         bool, typer.Option("--quick", help="Minutes instead of hours: less data, shorter training.")
     ] = False,
     part: Annotated[
-        list[str] | None, typer.Option(help="gridworld, hyperparameters or sepsis; may be repeated; all by default.")
+        list[str] | None,
+        typer.Option(
+            help="gridworld, hyperparameters, sepsis, evaluation, pendulum, hopper or driving; may be repeated; "
+            "all by default (hopper needs `ca14 make-datasets hopper` first)."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
@@ -228,14 +289,12 @@ def run_offline(
     ] = Path("runs/offline"),
     jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
 ) -> None:
-    """Section 1: DQN, BC, CQL and IQL on GridWorld and ICU-Sepsis, as shares of the exact optimum."""
+    """Section 1: offline agents and off-policy evaluation, as shares of the exact optimum or scores of control."""
     from ca14lib.experiments import offline
 
     if quick and output is None:
         output = Path("runs/quick")
-    tables = offline.run(
-        seeds=seeds, quick=quick, parts=part or list(offline.PARTS), output=output, cache_folder=cache, jobs=jobs
-    )
+    tables = offline.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
     for name, frame in tables.items():
         if not name.endswith("_runs"):
             _print_frame(name, frame)
@@ -273,6 +332,8 @@ def _config(config_class: Any, settings: list[str]) -> Any:
         try:
             if isinstance(known[name], tuple):
                 changes[name] = tuple(int(part) for part in text.strip("()").split(",") if part)
+            elif known[name] is None:  # a number that is off by default
+                changes[name] = None if text == "None" else float(text)
             else:
                 changes[name] = type(known[name])(text)
         except ValueError:

@@ -17,7 +17,7 @@ HYPHENATED = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)+"
 # "eq. a-b", or "eqs. a-b, c-d and e-f": what follows a comma counts only with a hyphen, as other words do not have one
 EQUATIONS = re.compile(rf"\b(eqs?\.\s+)({LABEL}\b(?:(?:,\s+and|,|\s+and)\s+{HYPHENATED}\b)*)")
 ONE_LABEL = re.compile(rf"\b(?!and\b){LABEL}")
-PAGE = re.compile(r"\bBook: (notebook )?([a-z_]+(?:/[a-z_]+)*)")
+PAGE = re.compile(r"\bBook: (notebook )?([a-z0-9_]+(?:/[a-z0-9_]+)*)")
 
 
 # what autodoc makes of NumPy's two type aliases

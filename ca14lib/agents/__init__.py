@@ -5,27 +5,50 @@ from pathlib import Path
 
 import torch
 
-from ca14lib.agents.base import Agent, AgentConfig, DiscreteAgent, ValueAgent, space_from_json
+from ca14lib.agents.base import Agent, AgentConfig, ContinuousAgent, DiscreteAgent, ValueAgent, space_from_json
 from ca14lib.agents.check import check_agent
 from ca14lib.agents.checkpoint import read_checkpoint
 from ca14lib.agents.dqn import DQN, DQNConfig
-from ca14lib.agents.offline import DiscreteBC, DiscreteCQL, DiscreteIQL
+from ca14lib.agents.offline import (
+    AWR,
+    BC,
+    BCQ,
+    CQL,
+    IQL,
+    TD3BC,
+    DiscreteAWR,
+    DiscreteBC,
+    DiscreteBCQ,
+    DiscreteBCRegularized,
+    DiscreteCQL,
+    DiscreteIQL,
+)
+from ca14lib.agents.sac import SAC, SACConfig
 from ca14lib.data import Normalizer
 
 __all__ = [
     "AGENTS",
     "DQN",
+    "SAC",
     "Agent",
     "AgentConfig",
+    "ContinuousAgent",
     "DQNConfig",
     "DiscreteAgent",
+    "SACConfig",
     "ValueAgent",
     "agent_class",
     "check_agent",
     "load_agent",
 ]
 
-AGENTS: dict[str, type[Agent]] = {cls.__name__: cls for cls in (DQN, DiscreteBC, DiscreteCQL, DiscreteIQL)}
+AGENTS: dict[str, type[Agent]] = {
+    cls.__name__: cls
+    for cls in (
+        DQN, DiscreteBC, DiscreteBCRegularized, DiscreteAWR, DiscreteBCQ, DiscreteCQL, DiscreteIQL,
+        SAC, BC, AWR, BCQ, CQL, IQL, TD3BC,
+    )
+}  # fmt: skip
 
 
 def agent_class(name: str) -> type[Agent]:

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
-from ca14lib.data import Normalizer, Transitions
+from ca14lib.data import Normalizer, OfflineDataset, Transitions
 from ca14lib.environments import TabularModel
 
 
@@ -83,6 +84,7 @@ class Agent(nn.Module):
         self.device = checked_device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.updates = 0  # counted by agents whose update depends on it, saved with the agent
         self.normalizer = normalizer
         self.to(self.device)
         # initial weights come from a forked copy of the global generator: the global one is left as it was
@@ -94,15 +96,36 @@ class Agent(nn.Module):
     def _build(self) -> None:
         raise NotImplementedError
 
-    def _optimizer(self, name: str, *modules: nn.Module) -> torch.optim.Optimizer:
-        """Adam over the modules' parameters, saved under ``name``."""
-        parameters = [parameter for module in modules for parameter in module.to(self.device).parameters()]
-        self.optimizers[name] = torch.optim.Adam(parameters, lr=self.config.learning_rate, fused=True)
+    def _optimizer(
+        self, name: str, *modules: nn.Module | nn.Parameter, learning_rate: float | None = None
+    ) -> torch.optim.Optimizer:
+        """Adam over the parameters, saved under ``name``; the configuration's learning rate unless given."""
+        self.to(self.device)
+        parameters = [
+            parameter
+            for module in modules
+            for parameter in ([module] if isinstance(module, nn.Parameter) else module.to(self.device).parameters())
+        ]
+        rate = self.config.learning_rate if learning_rate is None else learning_rate
+        self.optimizers[name] = torch.optim.Adam(parameters, lr=rate, fused=True)
         return self.optimizers[name]
 
     def update(self, batch: Transitions) -> dict[str, Tensor]:
         """One gradient step on a batch; returns 0-d tensors to log."""
         raise NotImplementedError
+
+    @property
+    def relabel_every(self) -> int | None:
+        """Updates after which the offline loop calls :meth:`relabel` again; None if the agent needs no labels."""
+        return None
+
+    def relabel(self, dataset: OfflineDataset) -> Tensor | None:
+        """The ``value_target`` of every transition of a dataset, ``[N]``, by the agent's present state.
+
+        The offline loop asks before the first update and then every :attr:`relabel_every` updates; the batches in
+        between carry the labels of their rows. None, the default, leaves the batches without.
+        """
+        return None
 
     def act(self, observation: ArrayLike, *, mask: ArrayLike | None = None, deterministic: bool = False) -> NDArray:
         """Actions for a batch of observations.
@@ -151,6 +174,7 @@ class Agent(nn.Module):
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
             "normalizer": self.normalizer is not None,
+            "updates": self.updates,
         }
         return tensors, metadata
 
@@ -172,11 +196,15 @@ class Agent(nn.Module):
             raise ValueError("the checkpoint's tensors do not fit this agent: names or shapes differ")
         optimizer_states = {name: self._optimizer_state(name, tensors) for name in self.optimizers}
         generator = restored_generator(tensors.get("generator"), self.device)
+        updates = metadata.get("updates", 0)
+        if not isinstance(updates, int) or updates < 0:
+            raise ValueError(f"the checkpoint's number of updates must be a whole number >= 0, got {updates!r}")
         # from here on nothing can fail
         self.load_state_dict(module)
         for name, state in optimizer_states.items():
             self.optimizers[name].load_state_dict(state)
         self.generator.set_state(generator.get_state())
+        self.updates = updates
 
     def _optimizer_state(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """The state dictionary of an optimiser, checked against its parameters; empty before the first update."""
@@ -257,16 +285,20 @@ class DiscreteAgent(Agent):
     def _policy(self, observation: Tensor, mask: ArrayLike | None, deterministic: bool) -> Tensor:
         scores = self._scores(observation)
         if mask is not None:
-            allowed = torch.tensor(np.asarray(mask), device=self.device)
-            if allowed.dtype != torch.bool or allowed.shape != scores.shape or not allowed.any(dim=-1).all():
-                raise ValueError(
-                    f"mask must be booleans of shape {tuple(scores.shape)} that allow an action in every row, "
-                    f"got dtype {allowed.dtype}, shape {tuple(allowed.shape)}"
-                )
-            scores = scores.masked_fill(~allowed, -torch.inf)
+            scores = scores.masked_fill(~self._allowed(mask, scores.shape), -torch.inf)
         if deterministic:
             return torch.nn.functional.one_hot(scores.argmax(dim=-1), self.num_actions)
         return self._probabilities(scores)
+
+    def _allowed(self, mask: ArrayLike, shape: torch.Size) -> Tensor:
+        """A checked mask of allowed actions, ``[N, A]``."""
+        allowed = torch.tensor(np.asarray(mask), device=self.device)
+        if allowed.dtype != torch.bool or allowed.shape != shape or not allowed.any(dim=-1).all():
+            raise ValueError(
+                f"mask must be booleans of shape {tuple(shape)} that allow an action in every row, "
+                f"got dtype {allowed.dtype}, shape {tuple(allowed.shape)}"
+            )
+        return allowed
 
 
 class ValueAgent(DiscreteAgent):
@@ -280,6 +312,84 @@ class ValueAgent(DiscreteAgent):
     def q_table(self, model: TabularModel) -> NDArray[np.float64]:
         """The learned Q on every state-action pair of a finite problem, shape ``[S, A]``."""
         return self._q_values(self._states(model)).double().cpu().numpy()
+
+
+class ContinuousAgent(Agent):
+    """Base class for continuous actions: networks see them in [−1, 1], data and ``act`` in environment units.
+
+    A subclass implements :meth:`_unit_action`.
+
+    Raises:
+        ValueError: If the action space is not a bounded ``Box`` of one dimension, or the observations no ``Box``.
+    """
+
+    learns_values: ClassVar[bool] = True  # False for agents whose update has no bootstrap target
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, *args: Any, **keywords: Any) -> None:
+        name = type(self).__name__
+        real = isinstance(action_space, gym.spaces.Box) and np.issubdtype(action_space.dtype, np.floating)
+        bounded = real and action_space.is_bounded("both")  # type: ignore[attr-defined]
+        if not bounded or len(action_space.shape or ()) != 1 or not (action_space.high > action_space.low).all():  # type: ignore[attr-defined]
+            raise ValueError(f"{name} needs a bounded Box action space of one dimension of reals, got {action_space}")
+        if not isinstance(observation_space, gym.spaces.Box):
+            raise ValueError(f"{name} needs a Box observation space, got {observation_space}")
+        self.action_dimension = int(action_space.shape[0])  # type: ignore[index]
+        self.flat_space = gym.spaces.Box(-np.inf, np.inf, (gym.spaces.flatdim(observation_space),), np.float32)
+        super().__init__(observation_space, action_space, *args, **keywords)
+
+    @cached_property
+    def _action_range(self) -> tuple[Tensor, Tensor]:
+        """Centre and half-width of the action space, ``[D]`` each."""
+        space = self.action_space
+        assert isinstance(space, gym.spaces.Box)
+        low, high = (
+            torch.as_tensor(bound, dtype=torch.float32, device=self.device) for bound in (space.low, space.high)
+        )
+        return (low + high) / 2, (high - low) / 2
+
+    @cached_property
+    def _float_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The bounds of the action space, rounded inwards where float32 cannot hold them."""
+        space = self.action_space
+        assert isinstance(space, gym.spaces.Box)
+        low, high, end = space.low.astype(np.float32), space.high.astype(np.float32), np.float32(np.inf)
+        return (
+            np.where(low < space.low, np.nextafter(low, end), low),
+            np.where(high > space.high, np.nextafter(high, -end), high),
+        )
+
+    def _unit_action(self, observation: Tensor, deterministic: bool) -> Tensor:
+        """Actions ``[B, D]`` in [−1, 1] for raw observations."""
+        raise NotImplementedError
+
+    def _input(self, observation: Tensor) -> Tensor:
+        """Normalised observations as rows ``[B, features]``."""
+        return super()._input(observation).reshape(len(observation), self.flat_space.shape[0])
+
+    def _unit(self, action: Tensor) -> Tensor:
+        """Environment units to [−1, 1]."""
+        center, scale = self._action_range
+        return (action - center) / scale
+
+    def _environment(self, unit: Tensor) -> Tensor:
+        """[−1, 1] to environment units."""
+        center, scale = self._action_range
+        return center + scale * unit
+
+    @torch.no_grad()
+    def act(
+        self, observation: ArrayLike, *, mask: ArrayLike | None = None, deterministic: bool = False
+    ) -> NDArray[np.float32]:
+        """Actions ``[N, D]`` in environment units, float32, within the action space's bounds.
+
+        Raises:
+            ValueError: If a mask is given (continuous actions have none), or the observations do not fit.
+        """
+        if mask is not None:
+            raise ValueError(f"{type(self).__name__} has continuous actions and takes no mask")
+        unit = self._unit_action(self._observation_tensor(observation), deterministic)
+        action = self._environment(unit.clamp(-1, 1)).cpu().numpy()
+        return np.clip(action, *self._float_bounds)
 
 
 def restored_generator(state: Tensor | None, device: torch.device) -> torch.Generator:
@@ -318,6 +428,13 @@ def space_from_json(data: dict[str, Any]) -> gym.Space:
         low, high = np.array(data["low"], data["dtype"]), np.array(data["high"], data["dtype"])
         return gym.spaces.Box(low, high, dtype=np.dtype(data["dtype"]).type)
     raise ValueError(f"unknown space {data}")
+
+
+def gradient_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of an optimiser down a loss."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def _jsonable(value: Any) -> Any:

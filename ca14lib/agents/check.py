@@ -15,41 +15,65 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ca14lib.agents.base import Agent, DiscreteAgent, ValueAgent
+from ca14lib.agents.base import Agent, ContinuousAgent, DiscreteAgent, ValueAgent
 from ca14lib.agents.checkpoint import write_checkpoint
 from ca14lib.data import Normalizer, Transitions
 from ca14lib.environments import TabularModel
 
 BOX = gym.spaces.Box(-10, 10, (3,), dtype=np.float32)
+IMAGE = gym.spaces.Box(-10, 10, (2, 3), dtype=np.float32)
 ACTIONS = gym.spaces.Discrete(4)
+CONTINUOUS_ACTIONS = gym.spaces.Box(np.array([-2, 0], np.float32), np.array([1, 3], np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """Makes agents of one kind, and batches for them."""
+
+    agent_class: type[Agent]
+    config: Any
+    space: gym.Space
+    actions: gym.Space
+
+    def __call__(self, **keywords: Any) -> Any:
+        return self.agent_class(self.space, self.actions, self.config, **keywords)
+
+    def batch(self, size: int = 32, seed: int = 0) -> Transitions:
+        return random_batch(self.space, size, seed, self.actions)
+
+    @property
+    def continuous(self) -> bool:
+        return isinstance(self.actions, gym.spaces.Box)
 
 
 def check_agent(agent_class: type[Agent], config: Any = None) -> None:
     """Check that an agent keeps the contract of the course (ARCHITECTURE.md).
 
     Args:
-        agent_class: The class to check; the variant for discrete actions runs when it derives from ``DiscreteAgent``.
+        agent_class: The class to check; the variant for discrete actions runs when it derives from ``DiscreteAgent``,
+            that for continuous ones when it derives from ``ContinuousAgent``.
         config: A configuration to check it with, or None for the default with small networks.
     Raises:
         AssertionError: Naming the property that does not hold.
         ValueError: If no variant of the suite fits the class.
     """
-    if not (isinstance(agent_class, type) and issubclass(agent_class, DiscreteAgent)):
-        raise ValueError(f"check_agent has a variant for subclasses of DiscreteAgent, got {agent_class}")
+    if not (isinstance(agent_class, type) and issubclass(agent_class, DiscreteAgent | ContinuousAgent)):
+        raise ValueError(
+            f"check_agent has variants for subclasses of DiscreteAgent and ContinuousAgent, got {agent_class}"
+        )
     if config is None:
         config = dataclasses.replace(agent_class.config_class(), hidden_sizes=(16, 16))
-
-    def build(space: gym.Space = BOX, **keywords: Any) -> DiscreteAgent:
-        return agent_class(space, ACTIONS, config, **keywords)
-
+    discrete = issubclass(agent_class, DiscreteAgent)
+    actions: gym.Space = ACTIONS if discrete else CONTINUOUS_ACTIONS
+    variant = DISCRETE_CHECKS if discrete else CONTINUOUS_CHECKS
     with torch.random.fork_rng(devices=[]):
-        for space in (BOX, gym.spaces.Discrete(6)):
-            for check in CHECKS:
-                check(lambda _space=space, **keywords: build(_space, **keywords), space)
+        for space in (BOX, gym.spaces.Discrete(6) if discrete else IMAGE):
+            for check in variant:
+                check(Build(agent_class, config, space, actions), space)
 
 
-def random_batch(space: gym.Space, size: int = 32, seed: int = 0) -> Transitions:
-    """A made-up batch of transitions with four actions, ends of both kinds and no NaN."""
+def random_batch(space: gym.Space, size: int = 32, seed: int = 0, actions: gym.Space = ACTIONS) -> Transitions:
+    """A made-up batch of transitions with ends of both kinds and no NaN."""
     generator = torch.Generator().manual_seed(seed)
 
     def observe() -> Tensor:
@@ -57,10 +81,17 @@ def random_batch(space: gym.Space, size: int = 32, seed: int = 0) -> Transitions
             return torch.randint(int(space.n), (size,), generator=generator)
         return torch.randn(size, *space.shape, generator=generator)  # type: ignore[misc]
 
+    def choose() -> Tensor:
+        if isinstance(actions, gym.spaces.Discrete):
+            return torch.randint(int(actions.n), (size,), generator=generator)
+        assert isinstance(actions, gym.spaces.Box)
+        low, high = torch.as_tensor(actions.low), torch.as_tensor(actions.high)
+        return low + (high - low) * torch.rand(size, *actions.shape, generator=generator)
+
     terminated = torch.rand(size, generator=generator) < 0.3
     return Transitions(
         observation=observe(),
-        action=torch.randint(4, (size,), generator=generator),
+        action=choose(),
         reward=torch.randn(size, generator=generator),
         cost=torch.zeros(size, 0),
         next_observation=observe(),
@@ -69,25 +100,26 @@ def random_batch(space: gym.Space, size: int = 32, seed: int = 0) -> Transitions
     )
 
 
-Build = Callable[..., DiscreteAgent]
-
-
 def acts_in_batches(build: Build, space: gym.Space) -> None:
-    agent, observation = build(), random_batch(space).observation.numpy()
+    agent, observation = build(), build.batch().observation.numpy()
     for deterministic in (False, True):
         action = agent.act(observation, deterministic=deterministic)
         assert isinstance(action, np.ndarray), f"act must return a NumPy array, got {type(action).__name__}"
-        assert action.shape == (32,), f"act must return one action per observation, got shape {action.shape}"
-        assert action.dtype.kind == "i", f"discrete actions must be integers, got {action.dtype}"
-        assert ((action >= 0) & (action < 4)).all(), f"actions must lie in 0…3, got {action.min()} to {action.max()}"
+        expected = (32, *(build.actions.shape or ()))
+        assert action.shape == expected, f"act must return one action per observation, got shape {action.shape}"
+        kind, name = ("f", "real numbers") if build.continuous else ("i", "integers")
+        assert action.dtype.kind == kind, f"actions in {build.actions} must be {name}, got {action.dtype}"
+        inside = all(build.actions.contains(one if build.continuous else int(one)) for one in action)
+        assert inside, f"actions must lie in {build.actions}, got {action.min()} to {action.max()}"
     first, second = (agent.act(observation, deterministic=True) for _ in range(2))
     assert (first == second).all(), "act(deterministic=True) must not be random"
     alone = np.concatenate([agent.act(row[None], deterministic=True) for row in observation])
-    assert (alone == first).all(), "the action of an observation must not depend on the rest of its batch"
+    same = np.allclose(alone, first, atol=1e-5) if build.continuous else (alone == first).all()
+    assert same, "the action of an observation must not depend on the rest of its batch"
 
 
 def obeys_masks(build: Build, space: gym.Space) -> None:
-    agent, observation = build(), random_batch(space).observation.numpy()
+    agent, observation = build(), build.batch().observation.numpy()
     for allowed in range(4):
         mask = np.zeros((32, 4), dtype=bool)
         mask[:, allowed] = True
@@ -127,7 +159,7 @@ def gives_policy_tables(build: Build, space: gym.Space) -> None:
 def updates_return_finite_scalars(build: Build, space: gym.Space) -> None:
     agent = build()
     before = {name: value.clone() for name, value in agent.state_dict().items()}
-    logs = agent.update(random_batch(space))
+    logs = agent.update(build.batch())
     assert logs, "update must return at least one number to log"
     for name, value in logs.items():
         assert isinstance(value, Tensor), f"update()[{name!r}] must be a 0-d tensor, got {value!r}"
@@ -157,7 +189,7 @@ def learns_every_trained_parameter(build: Build, space: gym.Space) -> None:
 
 
 def leaves_the_batch_alone(build: Build, space: gym.Space) -> None:
-    agent, batch, copy = build(), random_batch(space), random_batch(space)
+    agent, batch, copy = build(), build.batch(), build.batch()
     agent.update(batch)
     for item in dataclasses.fields(batch):
         value, expected = getattr(batch, item.name), getattr(copy, item.name)
@@ -166,7 +198,7 @@ def leaves_the_batch_alone(build: Build, space: gym.Space) -> None:
 
 def bootstraps_through_truncation(build: Build, space: gym.Space) -> None:
     """A time limit must not change an update."""
-    batch = random_batch(space)
+    batch = build.batch()
     flipped = dataclasses.replace(batch, truncated=~batch.truncated & ~batch.terminated)
     first, second = build(seed=1), build(seed=1)
     first.update(batch)
@@ -176,9 +208,10 @@ def bootstraps_through_truncation(build: Build, space: gym.Space) -> None:
 
 def stops_at_the_end(build: Build, space: gym.Space) -> None:
     """A true end must change the update of an agent that learns values."""
-    if not isinstance(build(), ValueAgent):
+    agent = build()
+    if not (agent.learns_values if isinstance(agent, ContinuousAgent) else isinstance(agent, ValueAgent)):
         return
-    batch = random_batch(space)
+    batch = build.batch()
     endless = dataclasses.replace(batch, terminated=torch.zeros_like(batch.terminated))
     first, second = build(seed=1), build(seed=1)
     first.update(batch)
@@ -196,33 +229,35 @@ def repeats_bit_for_bit(build: Build, space: gym.Space) -> None:
     assert not _same(first, other), "another seed must give other weights"
     assert torch.equal(torch.random.get_rng_state(), state), "building an agent moves torch's global generator"
     for number in range(3):
-        batch = random_batch(space, seed=number)
+        batch = build.batch(seed=number)
         first.update(batch)
         second.update(batch)
-    observation = random_batch(space).observation.numpy()
+    observation = build.batch().observation.numpy()
     assert (first.act(observation) == second.act(observation)).all(), "the same seed must draw the same actions"
     assert _same(first, second), "the same seed and batches must give bit-equal weights"
     assert torch.equal(torch.random.get_rng_state(), state), "the agent draws from torch's global generator"
 
 
 def saves_and_loads(build: Build, space: gym.Space) -> None:
-    normalizer = None if isinstance(space, gym.spaces.Discrete) else Normalizer(torch.ones(3), 2 * torch.ones(3))
+    normalizer, ones = None, torch.ones(space.shape or ())
+    if not isinstance(space, gym.spaces.Discrete):
+        normalizer = Normalizer(ones, 2 * ones)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "agent.safetensors"
         agent = build(seed=5, normalizer=normalizer)
         for number in range(3):
-            agent.update(random_batch(space, seed=number))
+            agent.update(build.batch(seed=number))
         agent.save(path)
-        blank = None if normalizer is None else Normalizer(torch.zeros(3), torch.ones(3))
+        blank = None if normalizer is None else Normalizer(0 * ones, ones)
         loaded = build(seed=6, normalizer=blank).load(path)
         assert _same(agent, loaded), "a loaded agent must hold the saved weights"
-        observation = random_batch(space).observation.numpy()
+        observation = build.batch().observation.numpy()
         for number in range(3):
             assert (agent.act(observation) == loaded.act(observation)).all(), (
                 "a loaded agent must act like the saved one"
             )
-            agent.update(random_batch(space, seed=number))
-            loaded.update(random_batch(space, seed=number))
+            agent.update(build.batch(seed=number))
+            loaded.update(build.batch(seed=number))
         assert _same(agent, loaded), "a loaded agent must go on training as the saved one, bit for bit"
 
 
@@ -249,8 +284,9 @@ def applies_its_normalizer_everywhere(build: Build, space: gym.Space) -> None:
     """An agent with a normalizer, on raw data, equals one without, on normalised data."""
     if isinstance(space, gym.spaces.Discrete):
         return
-    normalizer = Normalizer(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.1, 1.0]))
-    raw, batch = build(seed=2, normalizer=normalizer), random_batch(space)
+    mean, std = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.1, 1.0])
+    normalizer = Normalizer(mean.expand(space.shape or ()), std.expand(space.shape or ()))
+    raw, batch = build(seed=2, normalizer=normalizer), build.batch()
     plain = build(seed=2)
     raw.update(batch)
     plain.update(
@@ -259,11 +295,15 @@ def applies_its_normalizer_everywhere(build: Build, space: gym.Space) -> None:
         )
     )
     weights = dict(plain.named_parameters())
-    assert all(torch.allclose(p, weights[n]) for n, p in raw.named_parameters()), "update ignores the normalizer"
+    close = all(torch.allclose(p, weights[n], atol=1e-6) for n, p in raw.named_parameters())
+    assert close, "update ignores the normalizer"
     observation = batch.observation
     from_raw = raw.act(observation.numpy(), deterministic=True)
     from_plain = plain.act(normalizer(observation).numpy(), deterministic=True)
-    assert (from_raw == from_plain).all(), "act ignores the normalizer"
+    same = np.allclose(from_raw, from_plain, atol=1e-5) if build.continuous else (from_raw == from_plain).all()
+    assert same, "act ignores the normalizer"
+    if build.continuous:
+        return
     states = np.eye(6, 3, dtype=np.float32)
     model = TabularModel(np.full((6, 4, 6), 1 / 6), np.zeros((6, 4)), observation=states)
     table, expected = raw.policy_table(model, deterministic=False), raw.probabilities(states)
@@ -273,15 +313,24 @@ def applies_its_normalizer_everywhere(build: Build, space: gym.Space) -> None:
 def refuses_bad_input(build: Build, space: gym.Space) -> None:
     agent = build()
     wrong_shape = np.zeros((2, 9), dtype=np.float32)
-    wrong_value = np.array([99]) if isinstance(space, gym.spaces.Discrete) else np.full((1, 3), np.nan, np.float32)
-    good = random_batch(space).observation.numpy()
-    for what, call in {
+    discrete = isinstance(space, gym.spaces.Discrete)
+    wrong_value = np.array([99]) if discrete else np.full((1, *(space.shape or ())), np.nan, np.float32)
+    good = build.batch().observation.numpy()
+    other = CONTINUOUS_ACTIONS if not build.continuous else ACTIONS
+    calls: dict[str, Callable[[], Any]] = {
         "observations of another shape": lambda: agent.act(wrong_shape),
         "observations out of range or NaN": lambda: agent.act(wrong_value),
         "a mask of another shape": lambda: agent.act(good, mask=np.ones((32, 5), dtype=bool)),
         "a mask that allows nothing": lambda: agent.act(good, mask=np.zeros((32, 4), dtype=bool)),
         "an unknown device": lambda: build(device="abacus"),
-    }.items():
+        "actions of the other kind": lambda: dataclasses.replace(build, actions=other)(),
+    }
+    if build.continuous:
+        endless = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        calls["a mask"] = lambda: agent.act(good, mask=np.ones((32, 4), dtype=bool))
+        calls["actions without bounds"] = lambda: dataclasses.replace(build, actions=endless)()
+        calls["discrete observations"] = lambda: dataclasses.replace(build, space=gym.spaces.Discrete(6))()
+    for what, call in calls.items():
         try:
             call()
         except ValueError:
@@ -293,10 +342,24 @@ def says_what_it_is(build: Build, space: gym.Space) -> None:
     agent = build()
     assert type(agent).__doc__, "the class needs a docstring"
     try:
-        agent.config.discount = 0.5  # type: ignore[misc]
+        agent.config.discount = 0.5
     except dataclasses.FrozenInstanceError:
         return
     raise AssertionError("config must be a frozen dataclass")
+
+
+def keeps_units_of_actions(build: Build, space: gym.Space) -> None:
+    """An agent on other units of action, and data in those units, learns and acts the same."""
+    assert isinstance(build.actions, gym.spaces.Box)
+    wide = gym.spaces.Box(10 * build.actions.low - 3, 10 * build.actions.high - 3)
+    first, second, batch = build(seed=1), dataclasses.replace(build, actions=wide)(seed=1), build.batch()
+    for _ in range(2):
+        first.update(batch)
+        second.update(dataclasses.replace(batch, action=10 * batch.action - 3))
+    observation = batch.observation.numpy()
+    for deterministic in (True, False):
+        here, there = (agent.act(observation, deterministic=deterministic) for agent in (first, second))
+        assert np.allclose(10 * here - 3, there, atol=1e-2), "the units of the actions must not matter"
 
 
 def _same(first: Agent, second: Agent) -> bool:
@@ -304,14 +367,15 @@ def _same(first: Agent, second: Agent) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-CHECKS: tuple[Callable[[Build, gym.Space], None], ...] = (
+Check = Callable[[Build, gym.Space], None]
+BEFORE: tuple[Check, ...] = (
     says_what_it_is,
     updates_return_finite_scalars,
     leaves_the_batch_alone,
     repeats_bit_for_bit,
     acts_in_batches,
-    obeys_masks,
-    gives_policy_tables,
+)
+AFTER: tuple[Check, ...] = (
     learns_every_trained_parameter,
     bootstraps_through_truncation,
     stops_at_the_end,
@@ -320,3 +384,5 @@ CHECKS: tuple[Callable[[Build, gym.Space], None], ...] = (
     applies_its_normalizer_everywhere,
     refuses_bad_input,
 )
+DISCRETE_CHECKS = (*BEFORE, obeys_masks, gives_policy_tables, *AFTER)
+CONTINUOUS_CHECKS = (*BEFORE, keeps_units_of_actions, *AFTER)

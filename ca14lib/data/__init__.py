@@ -1,7 +1,8 @@
-"""Data that agents learn from: batches of transitions, offline datasets, normalizers."""
+"""Data that agents learn from: batches of transitions, offline datasets, replay buffers, normalizers."""
 
 from ca14lib.data.dataset import OfflineDataset
 from ca14lib.data.normalizer import Normalizer
+from ca14lib.data.replay import ReplayBuffer
 from ca14lib.data.transitions import Transitions
 
-__all__ = ["Normalizer", "OfflineDataset", "Transitions"]
+__all__ = ["Normalizer", "OfflineDataset", "ReplayBuffer", "Transitions"]

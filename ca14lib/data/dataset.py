@@ -1,6 +1,8 @@
-"""Offline data: whole episodes in flat tensors, with quality report, Minari in and out, and batches without copies."""
+"""Offline data: whole episodes in flat tensors, with quality report, Minari and HDF5, and batches without copies."""
 
-from dataclasses import fields
+import copy
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +22,7 @@ class OfflineDataset:
     """Raw transitions of whole episodes, in the order in which they happened.
 
     Nothing is normalised or shifted here. Time limits are kept apart from true ends, so episodes, returns and bootstrap
-    targets can always be told from the data.
+    targets can always be told from the data. The arrays are copied.
 
     Args:
         observation: ``[N, …]``.
@@ -168,6 +170,26 @@ class OfflineDataset:
         cut = min(max(round(fraction * self.num_episodes), 1), self.num_episodes - 1)
         return self.episodes(np.sort(order[:cut])), self.episodes(np.sort(order[cut:]))
 
+    def top_episodes(self, fraction: float) -> "OfflineDataset":
+        """The episodes of highest return, in their order in the data (book eq. top-episodes).
+
+        Of episodes with the same return the earlier ones are kept.
+
+        Args:
+            fraction: Share of the episodes, in (0, 1]; at least one episode is kept.
+        """
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
+        number = max(round(fraction * self.num_episodes), 1)
+        best_first = np.argsort(-self.episode_returns(), kind="stable")
+        return self.episodes(np.sort(best_first[:number]))
+
+    def relabelled(self, value_target: Tensor) -> "OfflineDataset":
+        """The same data, not copied, whose batches carry ``value_target``, shape ``[N]``."""
+        twin = copy.copy(self)
+        twin.transitions = replace(self.transitions, value_target=value_target)
+        return twin
+
     def action_distribution(self) -> NDArray[np.float64]:
         """Share of every action, shape ``[A]``; discrete actions only."""
         if not isinstance(self.action_space, gym.spaces.Discrete):
@@ -243,9 +265,17 @@ class OfflineDataset:
 
         return minari_files.read(dataset_id, environment_id)
 
+    @classmethod
+    def from_hdf5(cls, path: str | Path, environment_id: str | None = None) -> "OfflineDataset":
+        """Read a D4RL-style HDF5 file; see :func:`ca14lib.data.hdf5_files.read`."""
+        from ca14lib.data import hdf5_files
+
+        return hdf5_files.read(path, environment_id)
+
     def _with(self, transitions: Transitions) -> "OfflineDataset":
+        kept = [item.name for item in fields(transitions) if "mask" not in item.name and item.name != "value_target"]
         return OfflineDataset(
-            **{item.name: getattr(transitions, item.name) for item in fields(transitions) if "mask" not in item.name},
+            **{name: getattr(transitions, name) for name in kept},
             observation_space=self.observation_space,
             action_space=self.action_space,
             environment_id=self.environment_id,
@@ -257,7 +287,8 @@ class OfflineDataset:
 
 
 def _tensor(name: str, values: ArrayLike | Tensor, size: int) -> Tensor:
-    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    # a copy, so that the caller's later changes do not reach the data
+    tensor = values.clone() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
     if tensor.ndim == 0 or len(tensor) != size:
         raise ValueError(f"{name} must have {size} rows like reward, got shape {tuple(tensor.shape)}")
     return tensor

@@ -2,9 +2,10 @@
 
 import contextlib
 import copy
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"  # Minari wants a name
 
 
-def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False, **metadata: Any) -> None:
+def write(
+    dataset: "OfflineDataset",
+    dataset_id: str,
+    *,
+    overwrite: bool = False,
+    notes: Mapping[str, Any] | None = None,
+    **metadata: Any,
+) -> None:
     """Store a dataset under ``dataset_id`` in Minari's local folder (environment variable MINARI_DATASETS_PATH).
 
     Minari keeps T + 1 observations and T of everything else per episode. Costs and behaviour log-probabilities become
@@ -29,7 +37,9 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
         dataset: What to store.
         dataset_id: Minari id such as ``gridworld/mixed-v0``.
         overwrite: Replace an existing dataset of that id.
-        metadata: Passed to ``minari.create_dataset_from_buffers`` (``author``, ``description``, …).
+        notes: Anything else worth keeping, JSON-able; stored in Minari's metadata under the names ``ca14_NAME``.
+        metadata: Passed to ``minari.create_dataset_from_buffers``: ``description``, …; ``author``, ``author_email`` and
+            ``code_permalink``, which Minari wants, are stored as "unknown" unless given.
     Raises:
         FileExistsError: If the id exists and ``overwrite`` is false.
         ValueError: If the id is malformed.
@@ -39,6 +49,9 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
     from minari.namespace import create_namespace, list_local_namespaces
 
     namespace = _checked_namespace(dataset_id)
+    spec = _spec(dataset)
+    defaults = {"description": f"Collected with seed {dataset.seed}.", "eval_env": spec}
+    defaults |= dict.fromkeys(("author", "author_email", "code_permalink"), UNKNOWN)
     target = _path(dataset_id)
     if target.exists() and not overwrite:
         raise FileExistsError(f"Minari dataset {dataset_id!r} exists at {target}; pass overwrite=True to replace it")
@@ -69,17 +82,22 @@ def write(dataset: "OfflineDataset", dataset_id: str, *, overwrite: bool = False
     if namespace is not None and namespace not in list_local_namespaces():
         create_namespace(namespace)
     with tempfile.TemporaryDirectory(prefix=".ca14-", dir=root) as temporary:
-        with _datasets_root(temporary):
+        with datasets_root(temporary):
             stored = minari.create_dataset_from_buffers(
                 dataset_id,
                 buffers,
-                env=_spec(dataset),
+                env=spec,
                 observation_space=dataset.observation_space,
                 action_space=dataset.action_space,
                 algorithm_name=dataset.policy or UNKNOWN,
-                **({"description": f"Collected with seed {dataset.seed}."} | metadata),
+                **(defaults | metadata),
             )
-        stored.storage.update_metadata({"ca14_seed": dataset.seed})
+        for file in Path(temporary).rglob("*.hdf5"):
+            _repack(file)
+        size = {"dataset_size": stored.storage.get_size()}
+        stored.storage.update_metadata(
+            size | {"ca14_seed": dataset.seed} | {f"ca14_{name}": value for name, value in (notes or {}).items()}
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         replaced = Path(temporary) / "replaced"
         if target.exists():
@@ -109,7 +127,7 @@ def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset"
     _checked_namespace(dataset_id)
     path = _path(dataset_id)
     if not path.exists():
-        known = ", ".join(sorted(minari.list_local_datasets())) or "none"
+        known = ", ".join(local_datasets()) or "none"
         raise FileNotFoundError(f"no Minari dataset {dataset_id!r} at {path}; local datasets: {known}")
     try:
         stored = minari.load_dataset(dataset_id)
@@ -120,6 +138,11 @@ def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset"
     found = None if spec is None else spec.id
     if environment_id is not None and found != environment_id:
         raise ValueError(f"Minari dataset {dataset_id!r} comes from {found}, expected {environment_id}")
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(stored, name), gym.spaces.Box | gym.spaces.Discrete):
+            raise ValueError(
+                f"Minari dataset {dataset_id!r}: {name} must be a Box or Discrete space, got {getattr(stored, name)}"
+            )
     if not episodes:
         raise ValueError(f"Minari dataset {dataset_id!r} holds no episodes")
 
@@ -131,6 +154,8 @@ def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset"
             return None
         # some writers store an info for the reset too: the steps' own come last
         return np.concatenate([np.asarray(episode.infos[name])[-len(episode.rewards) :] for episode in episodes])
+
+    cost = info("cost")
 
     terminated, truncated = joined("terminations").astype(bool), joined("truncations").astype(bool)
     last = np.cumsum([len(episode.rewards) for episode in episodes]) - 1
@@ -145,13 +170,28 @@ def read(dataset_id: str, environment_id: str | None = None) -> "OfflineDataset"
         truncated=truncated,
         observation_space=stored.observation_space,
         action_space=stored.action_space,
-        cost=info("cost"),
+        cost=cost if cost is None or cost.ndim > 1 else cost[:, None],
         behaviour_log_prob=info("behaviour_log_prob"),
         environment_id=found,
         environment_arguments=None if spec is None else spec.kwargs,
         policy=None if behaviour == UNKNOWN else behaviour,
         seed=stored.storage.metadata.get("ca14_seed"),
     )
+
+
+def local_datasets() -> dict[str, dict[str, Any]]:
+    """Metadata of the Minari datasets on this computer by id, sorted; folders without a whole dataset are left out."""
+    root, found = _path(""), {}
+    for file in sorted(root.rglob("data/metadata.json")):
+        name = file.parents[1].relative_to(root)
+        try:
+            metadata = json.loads(file.read_text("utf8"))
+        except (OSError, ValueError):
+            continue
+        hidden = any(part.startswith(".") for part in name.parts)
+        if isinstance(metadata, dict) and metadata.get("dataset_id") == name.as_posix() and not hidden:
+            found[name.as_posix()] = metadata
+    return found
 
 
 def _checked_namespace(dataset_id: str) -> str | None:
@@ -180,11 +220,29 @@ def _path(dataset_id: str) -> Path:
     return get_dataset_path(dataset_id)
 
 
+def _repack(file: Path) -> None:
+    """Rewrite an HDF5 file with plain arrays: Minari's chunks of one episode each take four times the space."""
+    import h5py
+
+    packed = file.with_suffix(".part")
+    with h5py.File(file, "r") as source, h5py.File(packed, "w", libver="latest", track_order=True) as target:
+
+        def copied(name: str, found: h5py.Group | h5py.Dataset) -> None:
+            made = target.require_group(name) if isinstance(found, h5py.Group) else target.create_dataset(
+                name, data=found[()]
+            )  # fmt: skip
+            made.attrs.update(found.attrs)
+
+        source.visititems(copied)
+        target.attrs.update(source.attrs)
+    packed.replace(file)
+
+
 @contextlib.contextmanager
-def _datasets_root(path: str) -> Iterator[None]:
+def datasets_root(path: str | Path) -> Iterator[None]:
     """Minari's folder of datasets, for the time being; the environment variable is Minari's only switch."""
     before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = path
+    os.environ["MINARI_DATASETS_PATH"] = str(path)
     try:
         yield
     finally:

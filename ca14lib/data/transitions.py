@@ -23,6 +23,8 @@ class Transitions:
         behaviour_log_prob: ``[B]`` float32, log-probability of ``action`` under the behaviour, or None.
         action_mask: ``[B, A]`` bool, actions allowed at ``observation``, or None.
         next_action_mask: ``[B, A]`` bool, actions allowed at ``next_observation``, or None.
+        value_target: ``[B]`` float32, an estimate of the value of ``observation`` from its whole episode, present when
+            the agent asked for it through :meth:`ca14lib.agents.Agent.relabel`, or None.
     """
 
     observation: Tensor
@@ -35,6 +37,7 @@ class Transitions:
     behaviour_log_prob: Tensor | None = None
     action_mask: Tensor | None = None
     next_action_mask: Tensor | None = None
+    value_target: Tensor | None = None
 
     def __post_init__(self) -> None:
         size = len(self.reward)

@@ -1,5 +1,22 @@
 """Whatever runs or fits something to judge an agent."""
 
 from ca14lib.evaluation.exact import ExactEvaluation, value_error
+from ca14lib.evaluation.off_policy import (
+    Estimate,
+    FittedQConfig,
+    doubly_robust,
+    fitted_q_evaluation,
+    importance_sampling,
+)
+from ca14lib.evaluation.rollouts import RolloutEvaluation
 
-__all__ = ["ExactEvaluation", "value_error"]
+__all__ = [
+    "Estimate",
+    "ExactEvaluation",
+    "FittedQConfig",
+    "RolloutEvaluation",
+    "doubly_robust",
+    "fitted_q_evaluation",
+    "importance_sampling",
+    "value_error",
+]

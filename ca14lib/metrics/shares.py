@@ -22,3 +22,14 @@ def share_of_range(value: float | NDArray[np.float64], zero: float, one: float) 
     if not one > zero:
         raise ValueError(f"the optimum must exceed the reference, got {one} and {zero}")
     return (value - zero) / (one - zero)
+
+
+def normalized_score(value: float, random: float, expert: float) -> float:
+    """Normalised score of continuous control: 0 is the random policy, 100 the expert (book eq. normalised-score).
+
+    Raises:
+        ValueError: If the expert does not exceed the random policy.
+    """
+    if not expert > random:
+        raise ValueError(f"the expert's return must exceed the random policy's, got {expert} and {random}")
+    return 100 * (value - random) / (expert - random)

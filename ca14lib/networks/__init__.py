@@ -1,5 +1,27 @@
 """Network builders shared by all agents."""
 
+from ca14lib.networks.critics import TwinCritic, frozen, joint_space
 from ca14lib.networks.mlp import OneHotLinear, mlp, polyak_update
+from ca14lib.networks.policies import (
+    DeterministicPolicy,
+    GaussianPolicy,
+    SquashedGaussianPolicy,
+    draw_squashed,
+    gaussian_log_density,
+    log_tanh_slope,
+)
 
-__all__ = ["OneHotLinear", "mlp", "polyak_update"]
+__all__ = [
+    "DeterministicPolicy",
+    "GaussianPolicy",
+    "OneHotLinear",
+    "SquashedGaussianPolicy",
+    "TwinCritic",
+    "draw_squashed",
+    "frozen",
+    "gaussian_log_density",
+    "joint_space",
+    "log_tanh_slope",
+    "mlp",
+    "polyak_update",
+]

@@ -9,7 +9,7 @@ from ca14lib.plotting.grids import (
     policy_arrows,
     trajectory_frames,
 )
-from ca14lib.plotting.style import PALETTE, colour, course_style, label, new_axes, reference_line
+from ca14lib.plotting.style import PALETTE, colour, course_style, label, line_style, marker, new_axes, reference_line
 
 __all__ = [
     "PALETTE",
@@ -22,6 +22,8 @@ __all__ = [
     "interval_line",
     "interval_points",
     "label",
+    "line_style",
+    "marker",
     "new_axes",
     "policy_arrows",
     "reference_line",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ca14lib.plotting.style import LINE_STYLES, MARKERS, colour, label
+from ca14lib.plotting.style import colour, label, line_style, marker
 
 
 def interval_line(
@@ -24,7 +24,7 @@ def interval_line(
     estimate, low, high = np.array([interval for _, interval in points], dtype=float).T
     axes.fill_between(values, low, high, color=colour(name), alpha=0.2, linewidth=0)
     axes.plot(
-        values, estimate, color=colour(name), linestyle=LINE_STYLES.get(name, "-"), marker=MARKERS.get(name, "o"),
+        values, estimate, color=colour(name), linestyle=line_style(name), marker=marker(name),
         label=label(name),
     )  # fmt: skip
     if direct_label:
@@ -40,8 +40,6 @@ def interval_points(axes: Axes, frame: pd.DataFrame, *, category: str, y: str, o
         row = frame[frame[category] == name].iloc[0]
         estimate = row[f"{y}_iqm"]
         error = [[estimate - row[f"{y}_low"]], [row[f"{y}_high"] - estimate]]
-        axes.errorbar(
-            position, estimate, yerr=error, fmt=MARKERS.get(name, "o"), color=colour(name), capsize=5, elinewidth=2
-        )
+        axes.errorbar(position, estimate, yerr=error, fmt=marker(name), color=colour(name), capsize=5, elinewidth=2)
     axes.set_xticks(range(len(order)), [label(name) for name in order])
     axes.set_xlim(-0.5, len(order) - 0.5)

@@ -8,35 +8,71 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-# Okabe and Ito's colour-blind safe colours; line styles and markers tell them apart in grey as well
+# Okabe and Ito's colour-blind safe colours, and more that keep their distance from them; line styles and markers tell
+# algorithms apart in grey as well.
+# The discrete and the continuous version of an algorithm look the same.
 PALETTE: dict[str, str] = {
     "DQN": "#D55E00",
-    "DiscreteBC": "#7F7F7F",
-    "DiscreteCQL": "#0072B2",
-    "DiscreteIQL": "#009E73",
+    "BC": "#7F7F7F",
+    "BC10%": "#C0504D",
+    "AWR": "#999933",
+    "BCQ": "#882255",
+    "BCRegularized": "#8B5A2B",
+    "TD3BC": "#332288",
+    "CQL": "#0072B2",
+    "IQL": "#009E73",
+    "SAC": "#7B2CBF",
     "TabularPessimism": "#CC79A7",
+    # estimators of off-policy evaluation, which never share a figure with agents
+    "IS": "#D55E00",
+    "WIS": "#CC79A7",
+    "PDIS": "#8B5A2B",
+    "FQE": "#009E73",
+    "DR": "#0072B2",
     "optimum": "#000000",
     "behaviour": "#E69F00",
     "random": "#56B4E9",
 }
 LINE_STYLES: dict[str, Any] = {
     "DQN": (0, (5, 1)),
-    "DiscreteBC": (0, (1, 1)),
-    "DiscreteCQL": "-",
-    "DiscreteIQL": (0, (3, 1, 1, 1)),
+    "BC": (0, (1, 1)),
+    "BC10%": (0, (2, 2)),
+    "AWR": (0, (4, 1, 1, 1)),
+    "BCQ": (0, (6, 2)),
+    "BCRegularized": (0, (7, 1, 1, 1)),
+    "TD3BC": (0, (3, 2)),
+    "CQL": "-",
+    "IQL": (0, (3, 1, 1, 1)),
+    "SAC": (0, (8, 2)),
     "TabularPessimism": (0, (5, 3)),
+    "IS": (0, (5, 1)),
+    "WIS": (0, (5, 3)),
+    "PDIS": (0, (1, 1)),
+    "FQE": (0, (3, 1, 1, 1)),
+    "DR": "-",
 }
 MARKERS: dict[str, str] = {
     "DQN": "X",
-    "DiscreteBC": "s",
-    "DiscreteCQL": "o",
-    "DiscreteIQL": "^",
+    "BC": "s",
+    "BC10%": "p",
+    "AWR": "v",
+    "BCQ": "P",
+    "BCRegularized": ">",
+    "TD3BC": "<",
+    "CQL": "o",
+    "IQL": "^",
+    "SAC": "*",
     "TabularPessimism": "D",
+    "IS": "X",
+    "WIS": "D",
+    "PDIS": "s",
+    "FQE": "^",
+    "DR": "o",
 }
 NAMES: dict[str, str] = {
-    "DiscreteBC": "BC",
-    "DiscreteCQL": "CQL",
-    "DiscreteIQL": "IQL",
+    "BC10%": "BC on the best 10%",
+    "BCRegularized": "BC-regularised",
+    "TD3BC": "TD3+BC",
     "TabularPessimism": "pessimistic planning",
     "behaviour": "behaviour",
     "random": "uniform random",
@@ -66,12 +102,23 @@ STYLE: dict[str, Any] = {
 
 def colour(name: str) -> str:
     """Colour of an algorithm or reference, the same throughout the book."""
-    return PALETTE.get(name, "#444444")
+    return PALETTE.get(name.removeprefix("Discrete"), "#444444")
 
 
 def label(name: str) -> str:
     """Name of an algorithm or reference as figures print it."""
+    name = name.removeprefix("Discrete")
     return NAMES.get(name, name)
+
+
+def line_style(name: str) -> Any:
+    """Line style of an algorithm, the same throughout the book."""
+    return LINE_STYLES.get(name.removeprefix("Discrete"), "-")
+
+
+def marker(name: str) -> str:
+    """Marker of an algorithm, the same throughout the book."""
+    return MARKERS.get(name.removeprefix("Discrete"), "o")
 
 
 @contextmanager

@@ -36,7 +36,8 @@ def train_offline(
     """Train an agent on a dataset.
 
     With the same agent seed, ``seed``, data and machine the history is bit-equal, whether the run was interrupted or
-    not: if ``checkpoint`` exists, training goes on from it.
+    not: if ``checkpoint`` exists, training goes on from it. An agent that relabels the data
+    (:meth:`ca14lib.agents.Agent.relabel`) is asked on its schedule; its labels are part of the checkpoint.
 
     Args:
         agent: The agent, changed in place.
@@ -67,10 +68,11 @@ def train_offline(
     _check_fit(agent, dataset)
     generator = torch.Generator(dataset.device).manual_seed(seed)
     history, start = History(), 0
+    value_target: Tensor | None = None  # what the agent last made of the data, if it relabels them
     run: dict[str, int | None] = {"data": _fingerprint(dataset), "batch_size": batch_size, "seed": seed}
     run |= {"log_every": log_every, "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
     if checkpoint is not None and Path(checkpoint).exists():
-        history, start = _resume(Path(checkpoint), agent, generator, run, updates)
+        history, start, value_target = _resume(Path(checkpoint), agent, generator, run, updates)
     writer = None if tensorboard is None else _tensorboard(tensorboard)
 
     def log(step: int, values: Mapping[str, float]) -> None:
@@ -82,16 +84,23 @@ def train_offline(
     def save(step: int) -> None:
         if checkpoint is not None:
             tensors, metadata = agent.state()
+            tensors["loop.generator"] = generator.get_state()
+            if value_target is not None:
+                tensors["loop.value_target"] = value_target
             loop = {"step": step, "run": run, "history": history.rows}
-            write_checkpoint(checkpoint, tensors | {"loop.generator": generator.get_state()}, metadata | {"loop": loop})
+            write_checkpoint(checkpoint, tensors, metadata | {"loop": loop})
 
+    labelled = dataset if value_target is None else dataset.relabelled(value_target)
     totals: dict[str, Tensor] = {}  # losses since they were last logged; converted to floats only then
     summed = 0
     if start == 0 and evaluate is not None:
         log(0, evaluate(agent))
     for step in tqdm(range(start + 1, updates + 1), initial=start, total=updates, disable=not progress,
                      desc=type(agent).__name__, unit="update", leave=False, mininterval=0.5):  # fmt: skip
-        for name, loss in agent.update(dataset.sample(batch_size, generator)).items():
+        if agent.relabel_every is not None and (step - 1) % agent.relabel_every == 0:
+            value_target = agent.relabel(dataset)
+            labelled = dataset if value_target is None else dataset.relabelled(value_target)
+        for name, loss in agent.update(labelled.sample(batch_size, generator)).items():
             totals[name] = totals[name] + loss if name in totals else loss
         summed += 1
         last = step == updates
@@ -128,7 +137,7 @@ def _fingerprint(dataset: OfflineDataset) -> int:
 
 def _resume(
     path: Path, agent: Agent, generator: torch.Generator, run: dict[str, Any], updates: int
-) -> tuple[History, int]:
+) -> tuple[History, int, Tensor | None]:
     tensors, metadata = read_checkpoint(path)
     loop = metadata.get("loop")
     if loop is None or "loop.generator" not in tensors:
@@ -142,9 +151,13 @@ def _resume(
         resumed = restored_generator(tensors["loop.generator"], generator.device)
     except ValueError as error:
         raise ValueError(f"{path}: the training run cannot go on: {error}") from error
+    value_target = tensors.get("loop.value_target")
+    if agent.relabel_every is not None and loop["step"] > 0 and value_target is None:
+        raise ValueError(f"{path} lacks the labels of its training run: it cannot go on")
     agent.restore(tensors, metadata)
     generator.set_state(resumed.get_state())
-    return History(loop["history"]), loop["step"]
+    value_target = None if value_target is None else value_target.to(agent.device)
+    return History(loop["history"]), loop["step"], value_target
 
 
 def _tensorboard(folder: str | Path) -> Any:

@@ -1,4 +1,4 @@
-"""The updates of the four agents once more, written out with plain autograd on copied weights.
+"""The updates of the agents once more, written out with plain autograd on copied weights.
 
 Nothing here calls the package's algorithms: losses are sums over the rows of a batch, optimisers are plain
 ``torch.optim.Adam``. Everything runs in double precision, so that agreement means the same formula.
@@ -85,7 +85,7 @@ class Reference:
             if key.startswith(f"{target}."):
                 self.weights[key] = (1 - rate) * value + rate * self.weights[source + key.removeprefix(target)]
 
-    # the four algorithms
+    # the algorithms
 
     def dqn(self, batch: Transitions, conservative_weight: float | None = None) -> dict[str, Tensor]:
         size, terms = len(batch), {}
@@ -161,6 +161,102 @@ class Reference:
 
         terms["critic_loss"] = self.descend(("critics",), critic_loss)
         self.follow("target_critics", "critics")
+        return terms
+
+    def awr(self, batch: Transitions) -> dict[str, Tensor]:
+        size, config = len(batch), self.config
+        if batch.value_target is None:
+            following = self.net("value", batch.next_observation)[:, 0]
+            target = batch.reward + config.discount * torch.where(batch.terminated, 0.0, 1.0) * following
+        else:
+            target = batch.value_target
+
+        def value_loss() -> Tensor:
+            return 0.5 * ((target - self.net("value", batch.observation)[:, 0]) ** 2).sum() / size
+
+        terms = {"value_loss": self.descend(("value",), value_loss)}
+        advantage = target - self.net("value", batch.observation)[:, 0]
+        mean = advantage.sum() / size
+        spread = (((advantage - mean) ** 2).sum() / size) ** 0.5
+        weight = torch.exp((advantage - mean) / (spread + 1e-5) / config.temperature).clamp(max=config.max_weight)
+        assert weight.min() < config.max_weight == weight.max(), "the case needs weights on both sides of the clip"
+
+        def policy_loss() -> Tensor:
+            total = 0.0
+            for i in range(size):
+                odds = torch.exp(self.net("policy", batch.observation[i]))
+                total = total - weight[i] * torch.log(odds[batch.action[i]] / odds.sum())
+            return total / size
+
+        terms["policy_loss"] = self.descend(("policy",), policy_loss)
+        terms["weight"] = weight.sum() / size
+        return terms
+
+    def bcq(self, batch: Transitions) -> dict[str, Tensor]:
+        size, config, target, barred, sizes = len(batch), self.config, [], [], []
+        for i in range(size):
+            odds = torch.exp(self.net("behaviour", batch.next_observation[i]))
+            online = self.net("q_network", batch.next_observation[i])
+            allowed = [a for a in range(3) if odds[a] / odds.max() > config.threshold]
+            best = max(allowed, key=lambda a: float(online[a]))
+            barred.append(best != int(online.argmax()))
+            following = self.net("target_network", batch.next_observation[i])[best]
+            target.append(batch.reward[i] + config.discount * (1 - int(batch.terminated[i])) * following)
+        assert any(barred), "the case needs a state in which the best action is not supported"
+        terms: dict[str, Tensor] = {}
+
+        def critic_loss() -> Tensor:
+            total, chosen = 0.0, 0.0
+            for i in range(size):
+                q = self.net("q_network", batch.observation[i])[batch.action[i]]
+                error = abs(target[i] - q)
+                total = total + (0.5 * error**2 if error <= 1 else error - 0.5)
+                chosen = chosen + q.detach()
+                sizes.append(float(error.detach()))
+            terms["q"] = chosen / size
+            return total / size
+
+        def behaviour_loss() -> Tensor:
+            total, squares = 0.0, 0.0
+            for i in range(size):
+                logits = self.net("behaviour", batch.observation[i])
+                total = total - torch.log(torch.exp(logits)[batch.action[i]] / torch.exp(logits).sum())
+                squares = squares + (logits**2).sum() / 3
+            return total / size + config.logit_penalty * squares / size
+
+        terms["critic_loss"] = self.descend(("q_network",), critic_loss)
+        terms["behaviour_loss"] = self.descend(("behaviour",), behaviour_loss)
+        assert min(sizes) < 1 < max(sizes), "the case needs errors on both sides of Huber's kink"
+        self.follow("target_network", "q_network")
+        return terms
+
+    def regularized(self, batch: Transitions) -> dict[str, Tensor]:
+        size, config, target = len(batch), self.config, []
+        for i in range(size):
+            odds = torch.exp(self.net("policy", batch.next_observation[i]))
+            values = self.net("target_network", batch.next_observation[i])
+            following = (odds / odds.sum() * values).sum()
+            target.append(batch.reward[i] + config.discount * (1 - int(batch.terminated[i])) * following)
+        fixed = self.net("q_network", batch.observation)
+        terms = {"q": fixed[torch.arange(size), batch.action].mean()}
+
+        def critic_loss() -> Tensor:
+            total = 0.0
+            for i in range(size):
+                total = total + (target[i] - self.net("q_network", batch.observation[i])[batch.action[i]]) ** 2
+            return 0.5 * total / size
+
+        def policy_loss() -> Tensor:
+            total = 0.0
+            for i in range(size):
+                odds = torch.exp(self.net("policy", batch.observation[i]))
+                policy = odds / odds.sum()
+                total = total - (policy * fixed[i]).sum() - config.behaviour_weight * torch.log(policy[batch.action[i]])
+            return total / size
+
+        terms["critic_loss"] = self.descend(("q_network",), critic_loss)
+        terms["policy_loss"] = self.descend(("policy",), policy_loss)
+        self.follow("target_network", "q_network")
         return terms
 
 

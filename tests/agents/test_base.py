@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ca14lib.agents import AGENTS, DQN, DQNConfig, agent_class
+from ca14lib.agents import AGENTS, DQN, DiscreteAgent, DQNConfig, agent_class
 from ca14lib.agents.offline import DiscreteBC, DiscreteBCConfig, DiscreteIQL, DiscreteIQLConfig
 from ca14lib.data import Normalizer
 from ca14lib.environments import TabularModel
@@ -31,11 +31,59 @@ OUT_OF_RANGE = {
         "temperature": [-1.0, float("nan"), float("inf")],
         "max_weight": [0.0, -1.0, float("nan")],
     },
+    "DiscreteAWR": COMMON
+    | {
+        "trace_decay": [-0.1, 1.1, float("nan")],
+        "temperature": [0.0, -1.0, float("inf")],
+        "max_weight": [0.0, float("nan")],
+        "relabel_interval": [0, -1],
+    },
+    "DiscreteBCQ": COMMON | TARGET | {"threshold": [-0.1, 1.0, float("nan")]},
+    "DiscreteBCRegularized": COMMON | TARGET | {"behaviour_weight": [-0.1, float("nan"), float("inf")]},
+    "SAC": COMMON | TARGET | {"initial_temperature": [0.0, -1.0, float("nan")]},
+    "BC": COMMON,
+    "AWR": COMMON | {"trace_decay": [-0.1, 1.1], "temperature": [0.0], "max_weight": [0.0]},
+    "BCQ": COMMON
+    | TARGET
+    | {
+        "max_perturbation": [-0.1, float("nan")],
+        "target_samples": [0],
+        "acting_samples": [0],
+        "min_weight": [-0.1, 1.1],
+        "divergence_weight": [-0.1, float("inf")],
+    },
+    "CQL": COMMON
+    | TARGET
+    | {
+        "policy_learning_rate": [0.0, float("nan")],
+        "conservative_weight": [-0.1, float("inf")],
+        "sampled_actions": [0],
+        "lagrange_threshold": [float("nan"), float("inf")],
+    },
+    "IQL": COMMON
+    | TARGET
+    | {"expectile": [0.0, 1.0], "temperature": [-1.0], "max_weight": [0.0], "policy_decay_updates": [-1]},
+    "TD3BC": COMMON
+    | TARGET
+    | {
+        "value_weight": [-0.1, float("nan")],
+        "policy_delay": [0],
+        "target_noise": [-0.1, float("inf")],
+        "noise_clip": [-0.1, float("nan")],
+    },
 }
+DISCRETE = [name for name, cls in AGENTS.items() if issubclass(cls, DiscreteAgent)]
+CONTINUOUS = [name for name in AGENTS if name not in DISCRETE]
+TORQUES = gym.spaces.Box(-2, 2, (2,), dtype=np.float32)
+
+
+def test_every_agent_has_its_bad_settings_here():
+    assert OUT_OF_RANGE.keys() == AGENTS.keys()
 
 
 def small(cls, observations=OBSERVATIONS, **keywords):
-    return cls(observations, ACTIONS, cls.config_class(**SMALL), **keywords)
+    actions = ACTIONS if issubclass(cls, DiscreteAgent) else TORQUES
+    return cls(observations, actions, cls.config_class(**SMALL), **keywords)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +103,10 @@ def test_a_setting_out_of_range_is_refused_by_name_and_value(name, field, value)
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_settings_at_the_edge_of_their_range_are_accepted(name):
-    edges = {"discount": 1.0, "target_rate": 1.0, "exploration": 0.0, "conservative_weight": 0.0, "temperature": 0.0}
+    edges = {"discount": 1.0, "target_rate": 1.0, "exploration": 0.0, "conservative_weight": 0.0, "threshold": 0.0}
+    edges |= {"behaviour_weight": 0.0, "max_perturbation": 0.0, "value_weight": 0.0, "trace_decay": 0.0}
+    if "IQL" in name:  # AWR divides by its temperature
+        edges["temperature"] = 0.0
     config = AGENTS[name].config_class
     config(**{field: value for field, value in edges.items() if field in config.__dataclass_fields__})
 
@@ -68,7 +119,7 @@ def test_hidden_sizes_may_be_a_list_and_stay_comparable():
 def test_the_settings_of_another_algorithm_are_refused(name):
     other = DiscreteBCConfig() if name != "DiscreteBC" else DQNConfig()
     with pytest.raises(ValueError, match=AGENTS[name].config_class.__name__):
-        AGENTS[name](OBSERVATIONS, ACTIONS, other)
+        AGENTS[name](OBSERVATIONS, ACTIONS if name in DISCRETE else TORQUES, other)
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", "xpu:7"])
@@ -84,6 +135,34 @@ def test_an_unknown_device_is_refused_by_name(name, device):
 def test_actions_must_be_discrete_from_zero(actions):
     with pytest.raises(ValueError, match="Discrete action space from 0"):
         DiscreteBC(OBSERVATIONS, actions)
+
+
+@pytest.mark.parametrize(
+    "actions", [gym.spaces.Discrete(3), gym.spaces.Box(-np.inf, 1, (2,)), gym.spaces.Box(-1, 1, (2, 2))]
+)
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_continuous_actions_must_be_a_bounded_row(name, actions):
+    with pytest.raises(ValueError, match="bounded Box action space of one dimension"):
+        AGENTS[name](OBSERVATIONS, actions)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_continuous_agents_need_observations_in_a_box(name):
+    with pytest.raises(ValueError, match=r"Box observation space, got Discrete\(3\)"):
+        small(AGENTS[name], gym.spaces.Discrete(3))
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_continuous_actions_are_in_the_environments_units_and_inside_its_bounds(name):
+    agent = small(AGENTS[name], seed=1)
+    observation = np.random.default_rng(0).normal(0, 30, (50, 2)).clip(-10, 10)
+    for deterministic in (True, False):
+        action = agent.act(observation, deterministic=deterministic)
+        assert action.shape == (50, 2)
+        assert action.dtype == np.float32
+        assert all(TORQUES.contains(one) for one in action)
+    with pytest.raises(ValueError, match="takes no mask"):
+        agent.act(observation, mask=np.ones((50, 2), dtype=bool))
 
 
 def test_observations_must_be_numbers_in_a_box_or_discrete():
@@ -110,7 +189,7 @@ def test_building_an_agent_leaves_the_global_generator_alone(name):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", DISCRETE)
 def test_observations_of_any_real_dtype_and_discrete_ones_of_any_integer_dtype_act_alike(name):
     observation = np.array([[1, -2], [3, 4]])
     agent = small(AGENTS[name])
@@ -143,7 +222,7 @@ def test_a_bad_discrete_observation_is_refused(observation):
         small(DQN, gym.spaces.Discrete(5)).act(observation)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", DISCRETE)
 def test_actions_are_drawn_with_the_probabilities_stated(name):
     agent, size = small(AGENTS[name], seed=1), 20_000
     observation = np.tile(np.array([[2.0, -1.0]], dtype=np.float32), (size, 1))

@@ -92,7 +92,7 @@ class ActsInFloats(DQN):
         return super().act(observation, mask=mask, deterministic=deterministic).astype(float)
 
 
-@broken("must lie in 0…3")
+@broken("must lie in Discrete")
 class CountsFromOne(DQN):
     """Numbers its actions 1 to 4."""
 

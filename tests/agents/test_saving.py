@@ -12,20 +12,29 @@ import torch
 from safetensors.torch import save_file
 
 import ca14lib.agents.checkpoint as checkpoint
-from ca14lib.agents import AGENTS, DQN, DQNConfig, load_agent
+from ca14lib.agents import AGENTS, DQN, DiscreteAgent, DQNConfig, load_agent
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.data import Normalizer, Transitions
 from tests.agents.reference import ACTIONS, OBSERVATIONS
 
+TORQUES = gym.spaces.Box(-2, 2, (2,), dtype=np.float32)
 SPACES = {"box": OBSERVATIONS, "unbounded": gym.spaces.Box(-np.inf, np.inf, (2,)), "discrete": gym.spaces.Discrete(6)}
+
+
+DISCRETE = [name for name, cls in AGENTS.items() if issubclass(cls, DiscreteAgent)]
+CASES = [(name, space) for name in AGENTS for space in SPACES if name in DISCRETE or space != "discrete"]
+
+
+def actions_of(name):
+    return ACTIONS if name in DISCRETE else TORQUES
 
 
 def agent_of(name, space=OBSERVATIONS, seed=0, hidden_sizes=(8,), **keywords):
     cls = AGENTS[name]
-    return cls(space, ACTIONS, cls.config_class(hidden_sizes=hidden_sizes), seed=seed, **keywords)
+    return cls(space, actions_of(name), cls.config_class(hidden_sizes=hidden_sizes), seed=seed, **keywords)
 
 
-def batch_for(space, seed=0):
+def batch_for(name, space, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (16, *(space.shape or ()))
     observation, following = (
@@ -36,7 +45,9 @@ def batch_for(space, seed=0):
     )
     return Transitions(
         observation=observation,
-        action=torch.randint(3, (16,), generator=generator),
+        action=torch.randint(3, (16,), generator=generator)
+        if actions_of(name) is ACTIONS
+        else 4 * torch.rand(16, 2, generator=generator) - 2,
         reward=torch.randn(16, generator=generator),
         cost=torch.zeros(16, 0),
         next_observation=following,
@@ -50,23 +61,22 @@ def same(first, second):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name, space", CASES)
 def test_a_saved_agent_comes_back_from_its_file_alone(name, space, tmp_path):
     normalizer = None if space == "discrete" else Normalizer(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]))
     agent = agent_of(name, SPACES[space], normalizer=normalizer)
     for seed in range(2):
-        agent.update(batch_for(SPACES[space], seed))
+        agent.update(batch_for(name, SPACES[space], seed))
     agent.save(tmp_path / "agent")
     loaded = load_agent(tmp_path / "agent")
     assert type(loaded) is type(agent)
     assert loaded.config == agent.config
     assert (loaded.observation_space, loaded.action_space) == (agent.observation_space, agent.action_space)
     assert same(agent, loaded)
-    observation = batch_for(SPACES[space]).observation.numpy()
+    observation = batch_for(name, SPACES[space]).observation.numpy()
     assert (agent.act(observation) == loaded.act(observation)).all()
-    agent.update(batch_for(SPACES[space], 9))
-    loaded.update(batch_for(SPACES[space], 9))
+    agent.update(batch_for(name, SPACES[space], 9))
+    loaded.update(batch_for(name, SPACES[space], 9))
     assert same(agent, loaded)
 
 
@@ -75,10 +85,10 @@ def test_an_agent_never_updated_comes_back(name, tmp_path):
     agent = agent_of(name)
     agent.save(tmp_path / "agent")
     other = agent_of(name, seed=1)
-    other.update(batch_for(OBSERVATIONS))
+    other.update(batch_for(name, OBSERVATIONS))
     other.load(tmp_path / "agent")
-    agent.update(batch_for(OBSERVATIONS))
-    other.update(batch_for(OBSERVATIONS))
+    agent.update(batch_for(name, OBSERVATIONS))
+    other.update(batch_for(name, OBSERVATIONS))
     assert same(agent, other)
 
 
@@ -175,7 +185,7 @@ def test_a_checkpoint_of_no_agent_is_refused(tmp_path):
 )
 def test_a_checkpoint_with_other_tensors_is_refused_and_nothing_changes(change, tmp_path):
     trained = agent_of("DQN", seed=1)
-    trained.update(batch_for(OBSERVATIONS))
+    trained.update(batch_for("DQN", OBSERVATIONS))
     tensors, metadata = trained.state()
     tensors = {key: value for key, value in (tensors | change).items() if value is not None}
     write_checkpoint(tmp_path / "agent", tensors, metadata)

@@ -156,6 +156,26 @@ def test_data_are_kept_raw_with_the_documented_types():
     assert rows.behaviour_log_prob is rows.action_mask is rows.next_action_mask is None
 
 
+def test_the_callers_arrays_are_copied():
+    """Arrays that already have the documented types too: what their owner does to them later is not in the data."""
+    flags = np.array([False, True])
+    given = {
+        "observation": np.zeros((2, 1), np.float32), "action": np.zeros(2, np.int64),
+        "reward": np.zeros(2, np.float32), "next_observation": np.zeros((2, 1), np.float32),
+        "terminated": flags, "truncated": ~flags & False,
+        "cost": np.zeros((2, 1), np.float32), "behaviour_log_prob": np.zeros(2, np.float32),
+    }  # fmt: skip
+    spaces = {"observation_space": gym.spaces.Box(-1, 1, (1,)), "action_space": gym.spaces.Discrete(2)}
+    for arrays in (given, {name: torch.as_tensor(array) for name, array in given.items()}):
+        data = OfflineDataset(**arrays, **spaces)
+        before = {name: getattr(data.transitions, name).clone() for name in arrays}
+        for array in arrays.values():
+            array[:] = 1
+        for name, values in before.items():
+            assert torch.equal(getattr(data.transitions, name), values), name
+            arrays[name][:] = values
+
+
 def test_discrete_observations_are_integers():
     assert river_dataset([2, 3]).transitions.observation.dtype == torch.int64
 

@@ -13,7 +13,7 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset._storages.hdf5_storage import HDF5Storage
 from minari.dataset.minari_storage import MinariStorage
 
-from ca14lib.data import OfflineDataset
+from ca14lib.data import OfflineDataset, minari_files
 from ca14lib.training import collect
 
 GRID, RIVER, SEPSIS = "CA14/GridWorld-v0", "CA14/RiverSwim-v0", "CA14/ICUSepsis-v0"
@@ -315,3 +315,118 @@ def test_data_of_a_larger_grid_recover_the_larger_grid():
     collect(environment, "expert", 2, seed=0).to_minari(ID)
     assert minari.load_dataset(ID).recover_environment().observation_space == environment.observation_space
     assert OfflineDataset.from_minari(ID).environment_arguments == {"size": 7}
+
+
+def record_hopper(dataset_id: str, lengths: list[int]) -> list[EpisodeBuffer]:
+    """Episodes as published MuJoCo datasets hold them: doubles, infos in dictionaries, ends that no flag marks."""
+    environment, episodes = gym.make("Hopper-v5"), []
+    generator = np.random.default_rng(0)
+    for seed, length in enumerate(lengths):
+        observations, rewards = [environment.reset(seed=seed)[0]], []
+        actions = generator.uniform(-1, 1, (length, 3)).astype(np.float32)
+        for action in actions:
+            observation, reward, *_ = environment.step(action)
+            observations.append(observation)
+            rewards.append(reward)
+        none = np.zeros(length, bool)
+        infos = {"x_position": np.zeros(length + 1), "state": {"qpos": np.zeros((length + 1, 6))}}
+        episodes.append(
+            EpisodeBuffer(
+                id=seed,
+                seed=seed,
+                observations=np.array(observations),
+                actions=actions,
+                rewards=np.array(rewards),
+                terminations=none,
+                truncations=none,
+                infos=infos,
+            )
+        )
+    minari.create_dataset_from_buffers(dataset_id, episodes, env="Hopper-v5", algorithm_name="SAC")
+    return episodes
+
+
+def test_published_hopper_episodes_are_read():
+    episodes = record_hopper("mujoco/hopper/medium-v0", [5, 1, 9])
+    data = OfflineDataset.from_minari("mujoco/hopper/medium-v0", "Hopper-v5")
+    rows = data.transitions
+    assert data.episode_lengths().tolist() == [5, 1, 9]
+    assert rows.truncated.nonzero().flatten().tolist() == [4, 5, 14]
+    assert not rows.terminated.any()
+    assert (rows.observation.dtype, rows.reward.dtype) == (torch.float32, torch.float32)
+    assert episodes[0].observations.dtype == np.float64
+    for episode, steps in zip(episodes, data.episode_slices, strict=True):
+        np.testing.assert_array_equal(rows.observation[steps], episode.observations[:-1].astype(np.float32))
+        np.testing.assert_array_equal(rows.next_observation[steps], episode.observations[1:].astype(np.float32))
+        np.testing.assert_array_equal(rows.action[steps], episode.actions)
+    assert rows.cost.shape == (15, 0)
+    assert (data.policy, data.environment_id) == ("SAC", "Hopper-v5")
+
+
+@pytest.mark.parametrize("environment", ["Pendulum-v1", "Hopper-v5"])
+def test_continuous_data_come_back_bit_for_bit(environment):
+    data = collect(environment, "random", 5, seed=4)
+    data.to_minari(ID)
+    assert_same(data, OfflineDataset.from_minari(ID, environment))
+
+
+def test_one_cost_a_step_without_a_column_axis_is_read():
+    episodes = []
+    for seed in range(2):
+        columns = {"observations": np.zeros((4, 1)), "actions": np.zeros(3, int), "rewards": np.zeros(3)}
+        columns |= {"terminations": np.array([0, 0, 1], bool), "truncations": np.zeros(3, bool)}
+        episodes.append(EpisodeBuffer(id=seed, infos={"cost": np.arange(3.0)}, **columns))
+    spaces = {"observation_space": gym.spaces.Box(-1, 1, (1,)), "action_space": gym.spaces.Discrete(2)}
+    minari.create_dataset_from_buffers("flat/cost-v0", episodes, **spaces)
+    assert OfflineDataset.from_minari("flat/cost-v0").transitions.cost.tolist() == [[0], [1], [2]] * 2
+
+
+def test_observations_in_a_dictionary_are_refused_by_name():
+    space = gym.spaces.Dict({"goal": gym.spaces.Box(-1, 1, (1,))})
+    episode = EpisodeBuffer(
+        id=0, observations={"goal": np.zeros((2, 1), np.float32)}, actions=np.zeros(1, int), rewards=np.zeros(1),
+        terminations=np.ones(1, bool), truncations=np.zeros(1, bool),
+    )  # fmt: skip
+    minari.create_dataset_from_buffers(
+        "goals/one-v0", [episode], observation_space=space, action_space=gym.spaces.Discrete(2)
+    )
+    with pytest.raises(ValueError, match=r"goals/one-v0.*observation_space must be a Box or Discrete.*goal"):
+        OfflineDataset.from_minari("goals/one-v0")
+
+
+@pytest.mark.filterwarnings("error")
+def test_writing_draws_no_warning_from_minari():
+    collect(GRID, "expert", 2, seed=0).to_minari(ID)
+    source = collect(GRID, "expert", 2, seed=0)
+    source.environment_id = None
+    source.to_minari(ID, overwrite=True, description="twice")
+
+
+def test_notes_stand_in_the_metadata():
+    collect(GRID, "expert", 2, seed=5).to_minari(ID, notes={"made_by": "a test", "returns": [1.0, 2.0]})
+    metadata = minari_files.local_datasets()[ID]
+    assert (metadata["ca14_made_by"], metadata["ca14_returns"], metadata["ca14_seed"]) == ("a test", [1.0, 2.0], 5)
+    assert metadata["author"] == ["unknown"]
+    with pytest.raises(TypeError, match="autor"):
+        collect(GRID, "expert", 2, seed=5).to_minari(ID, overwrite=True, autor="a typing error")
+
+
+def test_the_local_list_leaves_out_what_is_no_dataset(folder):
+    for name in (ID, "plain-v1", "deep/er/still-v0", "broken/a-v0", "moved/b-v0"):
+        collect(GRID, "expert", 2, seed=0).to_minari(name)
+    (folder / "broken/a-v0/data/metadata.json").write_text("{")
+    (folder / "moved/b-v0").rename(folder / "moved/c-v0")
+    (folder / "not a name" / "data").mkdir(parents=True)
+    (folder / "not a name" / "data" / "metadata.json").write_text("[]")
+    shutil.copytree(folder / ID, folder / ".ca14-interrupted" / ID)
+    assert list(minari_files.local_datasets()) == [ID, "deep/er/still-v0", "plain-v1"]
+    with pytest.raises(FileNotFoundError, match=f"local datasets: {ID}, deep/er/still-v0, plain-v1"):
+        OfflineDataset.from_minari("course/absent-v0")
+
+
+def test_the_file_takes_little_more_than_its_numbers(folder):
+    data = collect("Pendulum-v1", "random", 50, seed=0)
+    data.to_minari(ID)
+    numbers = len(data) * (3 + 1 + 1 + 1) * 4 + 2 * len(data)
+    assert sum(file.stat().st_size for file in folder.rglob("*.hdf5")) < 1.6 * numbers
+    assert not list(folder.rglob("*.part"))

@@ -1,4 +1,4 @@
-"""The four agents on GridWorld, as the section's experiment trains them, against the exact optimum of 0.3."""
+"""The agents with discrete actions on GridWorld, trained as in the section's experiment, against the optimum of 0.3."""
 
 import functools
 
@@ -30,7 +30,8 @@ def greedy_return(agent: DiscreteAgent) -> float:
 
 def last_returns(name: str, behaviour: str, seed: int) -> list[float]:
     """Exact returns of the greedy policy in the last quarter of the training and at its end."""
-    entry, dataset = GRIDWORLD_AGENTS[name], data(behaviour, seed)
+    entry = GRIDWORLD_AGENTS[name]
+    dataset = entry.data(data(behaviour, seed))
     agent = build(entry, dataset, seed)
     every = entry.updates // 12
     history = train_offline(
@@ -41,8 +42,13 @@ def last_returns(name: str, behaviour: str, seed: int) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("behaviour", ["mixed", "random"])
-@pytest.mark.parametrize("name", ["DiscreteCQL", "DiscreteIQL"])
+@pytest.mark.parametrize(
+    "behaviour, name",
+    [
+        *(("mixed", name) for name in ("DiscreteAWR", "DiscreteBCQ", "DiscreteCQL", "DiscreteIQL")),
+        *(("random", name) for name in ("DiscreteBCQ", "DiscreteCQL", "DiscreteIQL")),
+    ],
+)
 def test_pessimistic_agents_reach_the_optimum_and_stay_there(name, behaviour, seed):
     assert last_returns(name, behaviour, seed) == pytest.approx([OPTIMUM] * 4, abs=1e-9)
 
@@ -56,6 +62,16 @@ def test_dqn_reaches_the_optimum_where_the_data_cover_everything(seed):
 def test_the_greedy_copy_is_optimal_on_mixed_data_and_worthless_on_random_data(seed):
     assert last_returns("DiscreteBC", "mixed", seed) == pytest.approx([OPTIMUM] * 4, abs=1e-9)
     assert max(last_returns("DiscreteBC", "random", seed)) < 0
+
+
+@pytest.mark.parametrize("name", ["DiscreteAWR", "DiscreteBCQ", "DiscreteBCRegularized", "DiscreteCQL", "DiscreteIQL"])
+def test_agents_that_stay_near_the_data_keep_the_experts_return(name):
+    assert last_returns(name, "expert", 0) == pytest.approx([OPTIMUM] * 4, abs=1e-9)
+
+
+def test_the_best_tenth_of_random_data_is_worth_cloning():
+    """Cloning all of it is worthless; the best episodes of a random walk lead to the goal without a detour."""
+    assert last_returns("DiscreteBC10%", "random", 0)[-1] > 0.2
 
 
 def test_the_naive_learner_overestimates_where_the_data_do_not_reach():

@@ -29,14 +29,16 @@ def trained(name: str, probe: str, **settings: float) -> Agent:
 
 
 @pytest.mark.parametrize("probe", VALUES)
-@pytest.mark.parametrize("name", ["DQN", "DiscreteIQL"])
+@pytest.mark.parametrize("name", ["DQN", "DiscreteBCQ", "DiscreteIQL"])
 def test_values_of_the_probe_are_right(name, probe):
     agent = trained(name, probe, discount=DISCOUNT, target_rate=0.05)
     right = np.array(VALUES[probe])
     assert agent.q_table(tabular_model(f"CA14/{probe}-v0"))[: len(right)] == pytest.approx(right, rel=0.03, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["DQN", "DiscreteCQL", "DiscreteIQL"])
+@pytest.mark.parametrize(
+    "name", ["DQN", "DiscreteBCRegularized", "DiscreteAWR", "DiscreteBCQ", "DiscreteCQL", "DiscreteIQL"]
+)
 def test_the_better_action_is_taken_in_the_action_probe(name):
     table = trained(name, "ProbeAction").policy_table(tabular_model("CA14/ProbeAction-v0"))
     assert table[0].tolist() == [0.0, 1.0]

@@ -15,7 +15,10 @@ from ca14lib import plotting
 from ca14lib.environments import GridEnvironment, GridWorldVector, behaviour_policy
 from ca14lib.plotting.style import LINE_STYLES, MARKERS, NAMES
 
-AGENTS = ["DQN", "DiscreteBC", "DiscreteCQL", "DiscreteIQL", "TabularPessimism"]
+AGENTS = ["DQN", "BC", "BC10%", "AWR", "BCQ", "BCRegularized", "TD3BC", "CQL", "IQL", "SAC", "TabularPessimism"]
+ESTIMATORS = ["IS", "WIS", "PDIS", "FQE", "DR"]
+REFERENCES = ["optimum", "behaviour", "random"]
+TOGETHER = {"agents": AGENTS + REFERENCES, "estimators": ESTIMATORS + REFERENCES}  # what one figure may show
 UP, DOWN, LEFT, RIGHT = range(4)
 
 
@@ -65,25 +68,37 @@ def line_styles() -> dict[str, str]:
     return {name: str(style) for name, style in found.items()}
 
 
+def test_every_name_of_the_palette_belongs_to_a_figure():
+    assert set(plotting.PALETTE) == set(AGENTS + ESTIMATORS + REFERENCES)
+
+
+@pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER)
 @pytest.mark.parametrize(
     "sight", [np.eye(3), DEUTERANOPIA, PROTANOPIA, GREY], ids=["usual", "deuteranopia", "protanopia", "grey"]
 )
-def test_names_can_be_told_apart_by_colour_or_line_style(sight):
+def test_names_can_be_told_apart_by_colour_or_line_style(sight, names):
     styles = line_styles()
-    seen = {name: cie_lab(np.clip(sight @ linear(colour), 0, 1)) for name, colour in plotting.PALETTE.items()}
+    seen = {name: cie_lab(np.clip(sight @ linear(plotting.PALETTE[name]), 0, 1)) for name in names}
     for one, other in combinations(seen, 2):
         assert np.linalg.norm(seen[one] - seen[other]) > 15 or styles[one] != styles[other], (one, other)
 
 
-def test_colours_alone_can_be_told_apart_by_most():
-    seen = [cie_lab(linear(colour)) for colour in plotting.PALETTE.values()]
+@pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER)
+def test_colours_alone_can_be_told_apart_by_most(names):
+    seen = [cie_lab(linear(plotting.PALETTE[name])) for name in names]
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 25
 
 
-def test_agents_can_be_told_apart_without_colour():
-    assert set(LINE_STYLES) == set(MARKERS) == set(AGENTS)
-    assert len({str(style) for style in LINE_STYLES.values()}) == len(AGENTS)
-    assert len(set(MARKERS.values())) == len(AGENTS)
+@pytest.mark.parametrize("names", [AGENTS, ESTIMATORS], ids=["agents", "estimators"])
+def test_lines_can_be_told_apart_without_colour(names):
+    assert len({str(LINE_STYLES[name]) for name in names}) == len(names)
+    assert len({MARKERS[name] for name in names}) == len(names)
+
+
+def test_discrete_and_continuous_version_look_the_same():
+    for name in ("BC", "AWR", "BCQ", "CQL", "IQL"):
+        for look in (plotting.colour, plotting.label, plotting.line_style, plotting.marker):
+            assert look(f"Discrete{name}") == look(name)
 
 
 def test_colours_stand_out_from_the_white_page():
@@ -125,8 +140,8 @@ def test_interval_line_goes_through_estimates_inside_its_band():
     (line,), (band,) = axes.lines, axes.collections
     assert line.get_xdata().tolist() == [500, 5_000, 50_000]
     assert line.get_ydata().tolist() == [0.1, 0.4, 0.6]
-    assert to_rgb(line.get_color()) == to_rgb(plotting.PALETTE["DiscreteIQL"])
-    assert line.get_marker() == MARKERS["DiscreteIQL"]
+    assert to_rgb(line.get_color()) == to_rgb(plotting.colour("IQL"))
+    assert line.get_marker() == MARKERS["IQL"]
     outline = {tuple(vertex) for vertex in band.get_paths()[0].vertices}
     assert {(x, bound) for x, (_, *bounds) in points for bound in bounds} <= outline
     assert texts(axes) == ["IQL"]

@@ -5,8 +5,10 @@ import time
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from ca14lib.agents import DQN, DQNConfig
+from ca14lib.agents.base import Agent
 from ca14lib.agents.offline import DiscreteBC, DiscreteBCConfig
 from ca14lib.environments import (
     GridWorld,
@@ -19,7 +21,7 @@ from ca14lib.environments import (
 from ca14lib.environments.batched import SingleEnvironment
 from ca14lib.solvers import occupancy_measure, policy_return
 from ca14lib.training import collect
-from ca14lib.training.collect import MAX_COPIES
+from ca14lib.training.collect import FOREIGN_COPIES, MAX_COPIES
 
 GRID = "CA14/GridWorld-v0"
 
@@ -244,7 +246,7 @@ def test_costs_are_those_of_the_step_even_at_the_end():
     [
         (("CA14/Nowhere-v0", "random", 1, 0), "CA14/Nowhere-v0.*CA14/GridWorld-v0"),
         ((GRID, "genius", 1, 0), "genius.*expert, mixed, random"),
-        (("CartPole-v1", "random", 1, 0), "random.*none"),
+        (("CartPole-v1", "expert", 1, 0), "expert.*offers random"),
         ((GRID, "random", 0, 0), "episodes.*0"),
         ((GRID, "random", -3, 0), "episodes.*-3"),
         ((GRID, 3, 1, 0), "policy.*int"),
@@ -275,6 +277,177 @@ def test_the_datasets_of_the_original_are_collected_in_under_three_seconds(behav
             break
     assert data.num_episodes == episodes
     assert min(took) < 3
+
+
+def test_random_actions_fill_every_box_and_every_discrete_space():
+    for environment, volume in (("Pendulum-v1", 4.0), ("Hopper-v5", 8.0)):
+        data = collect(environment, "random", 8, seed=0)
+        action, space = data.transitions.action, data.action_space
+        assert action.shape[1:] == space.shape
+        assert (action >= torch.as_tensor(space.low)).all()
+        assert (action <= torch.as_tensor(space.high)).all()
+        spread = 4 * (space.high - space.low) / np.sqrt(12 * len(data))
+        assert (abs(action.mean(0).numpy() - (space.low + space.high) / 2) < spread).all()
+        torch.testing.assert_close(data.transitions.behaviour_log_prob.exp(), torch.full((len(data),), 1 / volume))
+        assert data.policy == "random"
+    pole = collect("CartPole-v1", "random", 100, seed=0)
+    assert abs(pole.action_distribution() - 0.5).max() < 4 * 0.5 / np.sqrt(len(pole))
+    assert pole.transitions.behaviour_log_prob.exp().tolist() == pytest.approx([0.5] * len(pole))
+
+
+def test_random_actions_in_an_unbounded_box_are_refused():
+    class Unbounded(gym.Env):
+        observation_space, action_space = gym.spaces.Box(-1, 1, (1,)), gym.spaces.Box(-np.inf, np.inf, (2,))
+
+    with pytest.raises(ValueError, match=r"random.*bounded.*inf"):
+        collect(Unbounded(), "random", 1, seed=0)
+
+
+def test_actions_that_are_neither_discrete_nor_box_are_refused():
+    class Switches(gym.Env):
+        observation_space, action_space = gym.spaces.Box(-1, 1, (1,)), gym.spaces.MultiBinary(3)
+
+    with pytest.raises(ValueError, match=r"Discrete or Box actions.*MultiBinary"):
+        collect(Switches(), "random", 1, seed=0)
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Pendulum-v1", "Hopper-v5"])
+def test_foreign_environments_repeat_with_the_seed_and_only_then(environment):
+    first, again, other = (collect(environment, "random", 20, seed=seed) for seed in (3, 3, 4))
+    assert same(first, again)
+    assert len(first) != len(other) or not same(first, other)
+
+
+def test_copies_of_a_foreign_environment_are_stepped_together():
+    seen = []
+
+    def push(observation):
+        seen.append(len(observation))
+        return np.zeros((len(observation), 1))
+
+    data = collect("Pendulum-v1", push, FOREIGN_COPIES + 5, seed=0)
+    assert set(seen) == {FOREIGN_COPIES}
+    assert len(seen) == 400
+    assert data.num_episodes == FOREIGN_COPIES + 5
+    assert data.episode_lengths().tolist() == [200] * data.num_episodes
+    assert data.transitions.truncated.sum() == data.num_episodes
+    assert not data.transitions.terminated.any()
+
+
+def test_the_transitions_of_a_pendulum_are_its_dynamics_to_the_last_step():
+    data = collect("Pendulum-v1", "random", 20, seed=5)
+    found, environment = columns(data), gym.make("Pendulum-v1").unwrapped
+    for step in [*range(0, len(data), 37), *(rows.stop - 1 for rows in data.episode_slices)]:
+        cosine, sine, speed = found["observation"][step].astype(np.float64)
+        environment.reset(seed=0)
+        environment.state = np.array([np.arctan2(sine, cosine), speed])
+        observation, reward, *_ = environment.step(found["action"][step])
+        np.testing.assert_allclose(observation, found["next_observation"][step], atol=1e-5)
+        assert reward == pytest.approx(found["reward"][step], abs=1e-3)
+
+
+def test_falling_hoppers_terminate_and_start_upright_again():
+    data = collect("Hopper-v5", "random", 40, seed=0)
+    found = columns(data)
+    assert found["terminated"].sum() == 40
+    starts = found["observation"][[rows.start for rows in data.episode_slices]]
+    lasts = found["next_observation"][[rows.stop - 1 for rows in data.episode_slices]]
+    assert abs(starts[:, 1]).max() < 0.01  # angle of the torso
+    unhealthy = (lasts[:, 0] < 0.7) | (abs(lasts[:, 1]) > 0.2) | (abs(lasts[:, 1:]) > 100).any(axis=1)
+    assert unhealthy.all()
+
+
+def test_short_episodes_of_a_foreign_environment_are_not_over_represented():
+    class Lottery(gym.Env):
+        """Half of the episodes take one step, the other half nine."""
+
+        observation_space, action_space = gym.spaces.Box(0, 9, (1,)), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.left = self.np_random.choice([1, 9])
+            return np.full(1, self.left, np.float32), {}
+
+        def step(self, action):
+            self.left -= 1
+            return np.full(1, self.left, np.float32), 0.0, bool(self.left == 0), False, {}
+
+    gym.register("Lottery-v0", Lottery)
+    try:
+        lengths = collect("Lottery-v0", "random", 500, seed=1).episode_lengths()
+    finally:
+        del gym.registry["Lottery-v0"]
+    assert set(lengths) == {1, 9}
+    assert abs((lengths == 9).mean() - 0.5) < 4 * 0.5 / np.sqrt(500)
+
+
+def test_rounding_is_clipped_to_the_box_and_more_is_refused():
+    data = collect("Pendulum-v1", lambda o: np.full((len(o), 1), 2.0001), 1, seed=0)
+    assert data.transitions.action.unique().tolist() == [2.0]
+    for wrong, complaint in ((2.1, "2.1"), (np.nan, "nan"), (-np.inf, "inf")):
+        with pytest.raises(ValueError, match=f"actions in Box.*{complaint}"):
+            collect("Pendulum-v1", lambda o, w=wrong: np.full((len(o), 1), w), 1, seed=0)
+    with pytest.raises(ValueError, match=r"shape \(1, 1\), got \(1,\)"):
+        collect("Pendulum-v1", lambda o: np.zeros(len(o)), 1, seed=0)
+
+
+def test_one_bad_action_among_many_is_refused():
+    def one_bad(observation):
+        action = np.zeros(len(observation), dtype=int)
+        action[-1] = 7
+        return action
+
+    for environment in (GRID, "CartPole-v1"):
+        with pytest.raises(ValueError, match=r"actions in Discrete.*7"):
+            collect(environment, one_bad, 5, seed=0)
+
+
+class Gaussian(Agent):
+    """Acts at random around zero and says with what density."""
+
+    def _build(self):
+        pass
+
+    def act(self, observation, *, mask=None, deterministic=False):
+        noise = torch.randn(len(observation), 1, generator=self.generator)
+        return (0.3 * noise).clamp(-2, 2).numpy()
+
+    def action_log_prob(self, observation, action):
+        return torch.distributions.Normal(0.0, 0.3).log_prob(torch.as_tensor(action)).sum(-1).numpy()
+
+
+def test_an_agent_that_knows_its_log_probabilities_has_them_stored():
+    environment = gym.make("Pendulum-v1")
+    spaces = environment.observation_space, environment.action_space
+    data = collect("Pendulum-v1", Gaussian(*spaces, seed=1), 20, seed=0)
+    expected = torch.distributions.Normal(0.0, 0.3).log_prob(data.transitions.action).sum(-1)
+    torch.testing.assert_close(data.transitions.behaviour_log_prob, expected)
+    assert same(data, collect("Pendulum-v1", Gaussian(*spaces, seed=1), 20, seed=0))
+    assert data.policy == "Gaussian"
+    one_by_one = collect(environment, Gaussian(*spaces, seed=1), 3, seed=0)
+    assert one_by_one.episode_lengths().tolist() == [200] * 3
+
+
+def test_costs_of_a_foreign_environment_are_those_of_the_step_even_at_the_end():
+    class Clock(gym.Env):
+        observation_space, action_space = gym.spaces.Box(0, 9, (1,)), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.time = 0
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            self.time += 1
+            return np.full(1, self.time, np.float32), 0.0, self.time == 4, False, {"cost": float(self.time)}
+
+    gym.register("Clock-v0", Clock)
+    try:
+        transitions = collect("Clock-v0", "random", 20, seed=0).transitions
+    finally:
+        del gym.registry["Clock-v0"]
+    assert transitions.cost[:, 0].tolist() == transitions.next_observation[:, 0].tolist()
+    assert transitions.next_observation[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0] * 20
 
 
 def test_a_direct_instance_has_no_id_but_is_collected_from():

@@ -5,11 +5,12 @@ import json
 import struct
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from ca14lib.agents import AGENTS, DQN, load_agent
+from ca14lib.agents import AGENTS, DQN, DiscreteAgent, load_agent
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.data import OfflineDataset
 from ca14lib.environments import tabular_model
@@ -27,6 +28,20 @@ class KilledError(Exception):
 @pytest.fixture(scope="module")
 def data() -> OfflineDataset:
     return collect(GRID, "mixed", 30, seed=0)
+
+
+@pytest.fixture(scope="module")
+def data_of(data) -> dict[bool, OfflineDataset]:
+    """Data for agents with discrete actions (True) and with continuous ones (False)."""
+    rng = np.random.default_rng(0)
+    position = rng.uniform(-1, 1, (301, 2)).astype(np.float32)
+    last = np.arange(1, 301) % 10 == 0
+    cut = last & (np.arange(300) % 20 < 10)
+    continuous = OfflineDataset(
+        position[:-1], rng.uniform(-2, 2, (300, 1)), rng.standard_normal(300), position[1:], last & ~cut, cut,
+        observation_space=gym.spaces.Box(-1, 1, (2,)), action_space=gym.spaces.Box(-2, 2, (1,)),
+    )  # fmt: skip
+    return {True: data, False: continuous}
 
 
 def agent_for(data, name="DQN", seed=0, **settings):
@@ -58,7 +73,8 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_the_same_seeds_give_a_bit_equal_history_and_agent(name, data):
+def test_the_same_seeds_give_a_bit_equal_history_and_agent(name, data_of):
+    data = data_of[issubclass(AGENTS[name], DiscreteAgent)]
     histories, agents = [], []
     for noise in (1, 2):
         torch.manual_seed(noise)
@@ -73,7 +89,8 @@ def test_the_same_seeds_give_a_bit_equal_history_and_agent(name, data):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_a_killed_run_resumes_to_the_bits_of_an_uninterrupted_one(name, data, tmp_path):
+def test_a_killed_run_resumes_to_the_bits_of_an_uninterrupted_one(name, data_of, tmp_path):
+    data = data_of[issubclass(AGENTS[name], DiscreteAgent)]
     whole = agent_for(data, name)
     expected = train_offline(whole, data, 70, evaluate=norm, checkpoint=tmp_path / "whole", **SCHEDULE)
     with pytest.raises(KilledError):  # between the checkpoints of steps 40 and 60
@@ -254,6 +271,83 @@ def test_a_damaged_checkpoint_is_refused_and_file_and_agent_stay_as_they_are(dam
         train_offline(agent, data, 40, checkpoint=path, **SCHEDULE)
     assert path.read_bytes() == content
     assert same(agent, agent_for(data, seed=7))
+
+
+# Relabelling
+
+
+def awr_for(data, seed=0, every=25, **settings):
+    return agent_for(data, "DiscreteAWR", seed, relabel_interval=every, **settings)
+
+
+def test_labels_are_asked_for_before_the_first_update_and_then_on_schedule(data):
+    asked, used = [], []
+
+    class Recorder(AGENTS["DiscreteAWR"]):
+        def relabel(self, dataset):
+            asked.append(len(used))
+            return torch.full((len(dataset),), float(len(asked)))
+
+        def update(self, batch):
+            used.append(set(batch.value_target.tolist()))
+            return super().update(batch)
+
+    agent = Recorder(data.observation_space, data.action_space, Recorder.config_class(relabel_interval=3))
+    train_offline(agent, data, 8, batch_size=4, progress=False)
+    assert asked == [0, 3, 6]
+    assert used == [{1.0}] * 3 + [{2.0}] * 3 + [{3.0}] * 2
+
+
+def test_every_drawn_transition_carries_its_own_label(data):
+    class Recorder(AGENTS["DiscreteAWR"]):
+        def relabel(self, dataset):
+            return dataset.transitions.reward + 7 * dataset.transitions.observation[:, 0]
+
+        def update(self, batch):
+            assert torch.equal(batch.value_target, batch.reward + 7 * batch.observation[:, 0])
+            return super().update(batch)
+
+    agent = Recorder(data.observation_space, data.action_space, Recorder.config_class(hidden_sizes=(8,)))
+    train_offline(agent, data, 4, batch_size=32, progress=False)
+    assert data.transitions.value_target is None, "the data themselves stay as they are"
+
+
+def test_agents_that_do_not_relabel_get_no_labels(data):
+    class Recorder(DQN):
+        def update(self, batch):
+            assert batch.value_target is None
+            return super().update(batch)
+
+    agent = Recorder(data.observation_space, data.action_space, Recorder.config_class(hidden_sizes=(8,)))
+    train_offline(agent, data, 2, batch_size=4, progress=False)
+    assert agent.relabel(data) is None
+    assert agent.relabel_every is None
+
+
+@pytest.mark.parametrize("every", [7, 20, 25, 33, 1_000])
+def test_a_run_killed_between_two_relabellings_resumes_to_the_same_bits(every, data, tmp_path):
+    """The checkpoint of step 40 holds the labels in force, made with a V that no longer exists."""
+    whole = awr_for(data, every=every)
+    expected = train_offline(whole, data, 70, evaluate=norm, checkpoint=tmp_path / "whole", **SCHEDULE)
+    with pytest.raises(KilledError):
+        train_offline(
+            awr_for(data, every=every), data, 70, evaluate=killed_at(45), checkpoint=tmp_path / "cut", **SCHEDULE
+        )
+    assert read_checkpoint(tmp_path / "cut")[1]["loop"]["step"] == 40
+    resumed = awr_for(data, seed=99, every=every)
+    assert train_offline(resumed, data, 70, evaluate=norm, checkpoint=tmp_path / "cut", **SCHEDULE) == expected
+    assert same(resumed, whole)
+
+
+def test_a_checkpoint_without_its_labels_is_refused(data, tmp_path):
+    train_offline(awr_for(data), data, 20, checkpoint=tmp_path / "run", **SCHEDULE)
+    tensors, metadata = read_checkpoint(tmp_path / "run")
+    del tensors["loop.value_target"]
+    write_checkpoint(tmp_path / "run", tensors, metadata)
+    agent = awr_for(data, seed=7)
+    with pytest.raises(ValueError, match="labels"):
+        train_offline(agent, data, 40, checkpoint=tmp_path / "run", **SCHEDULE)
+    assert same(agent, awr_for(data, seed=7))
 
 
 # What is logged

@@ -1,4 +1,4 @@
-"""Implicit Q-learning, discrete actions (Kostrikov, Nair and Levine, 2022). Book: offline/iql."""
+"""Implicit Q-learning for discrete and continuous actions (Kostrikov, Nair and Levine, 2022). Book: offline/iql."""
 
 import copy
 import math
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ca14lib.agents.base import AgentConfig, ValueAgent, require
+from ca14lib.agents.base import AgentConfig, ContinuousAgent, ValueAgent, gradient_step, require
 from ca14lib.agents.dqn import td_loss, td_target
 from ca14lib.data import Transitions
-from ca14lib.networks import mlp, polyak_update
+from ca14lib.networks import GaussianPolicy, TwinCritic, mlp, polyak_update
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,18 @@ def weighted_log_likelihood_loss(logits: Tensor, action: Tensor, weight: Tensor)
     return (weight * nn.functional.cross_entropy(logits, action, reduction="none")).mean()
 
 
+def weighted_density_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
+    r"""Mean of :math:`-w(s,a) \log \pi(a|s)` for continuous actions (book eq. iql-policy).
+
+    Args:
+        log_prob: ``[B]``, log-densities of the data's actions.
+        weight: ``[B]``, must carry no gradient.
+    Returns:
+        Scalar.
+    """
+    return -(weight * log_prob).mean()
+
+
 class DiscreteIQL(ValueAgent):
     """Expectile regression of V inside the data, then advantage-weighted cloning; never queries an unseen action."""
 
@@ -96,14 +108,14 @@ class DiscreteIQL(ValueAgent):
             first, second = (_taken(critic(observation), action) for critic in self.target_critics)
             target_q = torch.minimum(first, second)
         loss = expectile_loss(target_q - self.value(observation).squeeze(1), self.config.expectile)
-        _step(self.value_optimizer, loss)
+        gradient_step(self.value_optimizer, loss)
         with torch.no_grad():
             return loss.detach(), target_q - self.value(observation).squeeze(1)
 
     def _fit_policy(self, observation: Tensor, action: Tensor, advantage: Tensor) -> Tensor:
         weight = advantage_weight(advantage, self.config.temperature, self.config.max_weight)
         loss = weighted_log_likelihood_loss(self.policy(observation), action, weight)
-        _step(self.policy_optimizer, loss)
+        gradient_step(self.policy_optimizer, loss)
         return loss.detach()
 
     def _fit_critics(self, observation: Tensor, batch: Transitions) -> tuple[Tensor, Tensor]:
@@ -113,7 +125,7 @@ class DiscreteIQL(ValueAgent):
             target = td_target(batch.reward, batch.terminated, next_value, self.config.discount)
         first, second = (_taken(critic(observation), batch.action) for critic in self.critics)
         loss = td_loss(first, target) + td_loss(second, target)
-        _step(self.critic_optimizer, loss)
+        gradient_step(self.critic_optimizer, loss)
         return loss.detach(), first.detach().mean()
 
     def _scores(self, observation: Tensor) -> Tensor:
@@ -130,7 +142,69 @@ def _taken(q: Tensor, action: Tensor) -> Tensor:
     return q.gather(1, action.unsqueeze(1)).squeeze(1)
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+@dataclass(frozen=True)
+class IQLConfig(DiscreteIQLConfig):
+    policy_decay_updates: int = 0  # the policy's learning rate falls to 0 over so many updates, by a cosine; 0: never
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.policy_decay_updates >= 0, "policy_decay_updates", self.policy_decay_updates, ">= 0")
+
+
+class IQL(ContinuousAgent):
+    """Expectile regression of V inside the data, then advantage-weighted cloning by a Gaussian policy."""
+
+    config_class = IQLConfig
+    config: IQLConfig
+
+    def _build(self) -> None:
+        hidden = self.config.hidden_sizes
+        self.value = mlp(self.flat_space, 1, hidden)
+        self.critic = TwinCritic(self.flat_space.shape[0], self.action_dimension, hidden)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.policy = GaussianPolicy(self.flat_space, self.action_dimension, hidden)
+        self.value_optimizer = self._optimizer("value", self.value)
+        self.critic_optimizer = self._optimizer("critic", self.critic)
+        self.policy_optimizer = self._optimizer("policy", self.policy)
+
+    def update(self, batch: Transitions) -> dict[str, Tensor]:
+        self.updates += 1
+        observation, action = self._input(batch.observation), self._unit(batch.action)
+        value_loss, advantage = self._fit_value(observation, action)
+        policy_loss = self._fit_policy(observation, action, advantage)
+        critic_loss, q = self._fit_critic(observation, action, batch)
+        polyak_update(self.target_critic, self.critic, self.config.target_rate)
+        return {"value_loss": value_loss, "policy_loss": policy_loss, "critic_loss": critic_loss, "q": q}
+
+    def _fit_value(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """V towards the expectile of the target critics' minimum (eq. iql-value); the advantage uses the new V."""
+        with torch.no_grad():
+            target_q = self.target_critic.least(observation, action)
+        loss = expectile_loss(target_q - self.value(observation).squeeze(1), self.config.expectile)
+        gradient_step(self.value_optimizer, loss)
+        with torch.no_grad():
+            return loss.detach(), target_q - self.value(observation).squeeze(1)
+
+    def _fit_policy(self, observation: Tensor, action: Tensor, advantage: Tensor) -> Tensor:
+        weight = advantage_weight(advantage, self.config.temperature, self.config.max_weight)
+        loss = weighted_density_loss(self.policy.log_prob(observation, action), weight)
+        if self.config.policy_decay_updates:
+            done = min((self.updates - 1) / self.config.policy_decay_updates, 1.0)
+            rate = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+            self.policy_optimizer.param_groups[0]["lr"] = rate
+        gradient_step(self.policy_optimizer, loss)
+        return loss.detach()
+
+    def _fit_critic(self, observation: Tensor, action: Tensor, batch: Transitions) -> tuple[Tensor, Tensor]:
+        """Both critics towards r + γ V(s′) (eq. iql-critic)."""
+        with torch.no_grad():
+            next_value = self.value(self._input(batch.next_observation)).squeeze(1)
+            target = td_target(batch.reward, batch.terminated, next_value, self.config.discount)
+        first, second = self.critic(observation, action)
+        loss = td_loss(first, target) + td_loss(second, target)
+        gradient_step(self.critic_optimizer, loss)
+        return loss.detach(), first.detach().mean()
+
+    def _unit_action(self, observation: Tensor, deterministic: bool) -> Tensor:
+        inputs = self._input(observation)
+        return self.policy.best(inputs) if deterministic else self.policy.sample(inputs, self.generator)

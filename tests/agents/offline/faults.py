@@ -1,4 +1,4 @@
-"""Faults planted in the four agents, one function each, and the properties that must catch them.
+"""Faults planted in the agents with discrete actions, one function each, and the properties that must catch them.
 
 A fault takes pytest's ``monkeypatch`` and swaps one piece of the package for a wrong one.
 """
@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 import ca14lib.agents.dqn as dqn
+import ca14lib.agents.offline.awr as awr
 import ca14lib.agents.offline.bc as bc
+import ca14lib.agents.offline.bc_regularized as regularized
+import ca14lib.agents.offline.bcq as bcq
 import ca14lib.agents.offline.cql as cql
 import ca14lib.agents.offline.iql as iql
 from ca14lib.agents import Agent
@@ -48,6 +51,27 @@ WEIGHTED = "weighted-log-likelihood-weighs-each-row"
 TWINS = "twin-critics-start-apart"
 IN_SAMPLE = "unrecorded-actions-are-never-asked-for"
 IQL_FIXED_POINT = "value-and-policy-rest-where-the-theory-says"
+LABELLED = "labelled-updates-equal-the-reference"
+RETURN = "lambda-return-is-the-mixture-of-all-n-step-returns"
+LABELS = "labels-are-the-returns-of-the-recorded-episodes"
+ENDLESS = "labels-of-an-endless-task-bootstrap-through-the-time-limit"
+NORMALIZED = "normalized-advantage-has-mean-zero-and-deviation-one"
+AWR_WEIGHT = "awr-weight-is-the-clipped-exponential-of-the-advantage-over-the-temperature"
+AWR_FIXED_POINT = "the-value-is-the-mean-and-the-policy-the-weighted-frequency"
+NO_DIFFERENCES = "without-differences-awr-is-cloning"
+BEHAVIOUR = "behaviour-loss-is-the-likelihood-plus-the-mean-squared-logit"
+SUPPORT = "supported-actions-are-those-within-the-threshold-of-the-most-likely"
+NEVER_EMPTY = "the-most-likely-action-is-always-supported"
+HUBER = "huber-loss-is-quadratic-up-to-one-and-linear-beyond"
+UNSUPPORTED = "values-of-unsupported-actions-never-count"
+ACTS_IN_SUPPORT = "every-action-taken-is-supported"
+NEXT_SUPPORT = "the-support-is-found-among-allowed-next-actions"
+NO_THRESHOLD = "at-threshold-zero-the-target-is-that-of-double-dqn"
+BCQ_FIXED_POINT = "the-best-supported-action-is-chosen-and-rarer-better-ones-are-not"
+EXPECTED_VALUE = "expected-value-is-the-mean-of-q-under-the-softmax"
+POLICY_LOSS = "the-policy-loss-is-value-and-likelihood-with-their-signs"
+BALANCE = "the-policy-rests-where-value-and-likelihood-balance"
+HEAVY_WEIGHT = "a-heavy-weight-clones"
 
 
 @dataclass(frozen=True)
@@ -490,3 +514,315 @@ def iql_twin_critics_are_one(patch):
         self.critics[1].load_state_dict(self.critics[0].state_dict())
 
     patch.setattr(iql.DiscreteIQL, "_build", build)
+
+
+# Advantage-weighted regression
+
+
+@fault(RETURN, LABELS, ENDLESS)
+def awr_cut_episodes_end_in_nothing(patch):
+    healthy = awr.lambda_return
+
+    def returns(reward, terminated, truncated, next_value, discount, decay):
+        return healthy(reward, terminated | truncated, truncated, next_value, discount, decay)
+
+    patch.setattr(awr, "lambda_return", returns)
+
+
+@fault(RETURN, LABELS)
+def awr_returns_run_on_into_the_next_episode(patch):
+    healthy = awr.lambda_return
+
+    def returns(reward, terminated, truncated, next_value, discount, decay):
+        last = torch.arange(len(reward)) == len(reward) - 1
+        return healthy(reward, terminated & last, truncated & last, next_value.nan_to_num(), discount, decay)
+
+    patch.setattr(awr, "lambda_return", returns)
+
+
+@fault(RETURN, LABELS)
+def awr_trace_inverted(patch):
+    healthy = awr.lambda_return
+    patch.setattr(awr, "lambda_return", lambda r, d, t, v, discount, decay: healthy(r, d, t, v, discount, 1 - decay))
+
+
+@fault(RETURN)
+def awr_value_after_a_true_end_counts(patch):
+    healthy = awr.lambda_return
+
+    def returns(reward, terminated, truncated, next_value, discount, decay):
+        none = torch.zeros_like(terminated)
+        return healthy(reward, none, truncated | terminated, next_value, discount, decay)
+
+    patch.setattr(awr, "lambda_return", returns)
+
+
+@fault(LABELS)
+def awr_labels_with_values_of_the_wrong_step(patch):
+    """V(s) where V(s') belongs."""
+    healthy = awr.DiscreteAWR.relabel
+
+    def relabel(self, dataset):
+        shifted = replace(dataset.transitions, next_observation=dataset.transitions.observation)
+        twin = dataset.relabelled(dataset.transitions.reward)
+        twin.transitions = shifted
+        return healthy(self, twin)
+
+    patch.setattr(awr.DiscreteAWR, "relabel", relabel)
+
+
+@fault(LABELLED)
+def awr_labels_ignored(patch):
+    sees(awr.DiscreteAWR, lambda agent, batch: replace(batch, value_target=None))(patch)
+
+
+@fault(NORMALIZED, REFERENCE, LABELLED)
+def awr_advantages_not_centred(patch):
+    def advantage(target, value, epsilon=1e-5):
+        return (target - value) / ((target - value).std(correction=0) + epsilon)
+
+    patch.setattr(awr, "normalized_advantage", advantage)
+
+
+@fault(NORMALIZED, NO_DIFFERENCES)
+def awr_division_by_no_spread(patch):
+    def advantage(target, value, epsilon=1e-5):
+        difference = target - value
+        return (difference - difference.mean()) / difference.std(correction=0)
+
+    patch.setattr(awr, "normalized_advantage", advantage)
+
+
+@fault(NORMALIZED, REFERENCE, AWR_FIXED_POINT)
+def awr_advantage_sign(patch):
+    healthy = awr.normalized_advantage
+    patch.setattr(awr, "normalized_advantage", lambda target, value: healthy(value, target))
+
+
+@fault(AWR_WEIGHT, REFERENCE, AWR_FIXED_POINT)
+def awr_temperature_multiplies(patch):
+    healthy = awr.awr_weight
+    patch.setattr(awr, "awr_weight", lambda advantage, temperature, top: healthy(advantage, 1 / temperature, top))
+
+
+@fault(AWR_WEIGHT, REFERENCE)
+def awr_weight_unclipped(patch):
+    patch.setattr(awr, "awr_weight", lambda advantage, temperature, top: (advantage / temperature).exp())
+
+
+@fault(REFERENCE, LABELLED)
+def awr_advantage_from_old_value(patch):
+    def update(self, batch):
+        observation = self._input(batch.observation)
+        target = self._one_step_target(batch) if batch.value_target is None else batch.value_target
+        value = self.value(observation).squeeze(1)
+        loss = descend(awr.td_loss(value, target), self.value_optimizer)
+        advantage = awr.normalized_advantage(target, value.detach())
+        weight = awr.awr_weight(advantage, self.config.temperature, self.config.max_weight)
+        policy_loss = awr.weighted_log_likelihood_loss(self.policy(observation), batch.action, weight)
+        return {"value_loss": loss, "policy_loss": descend(policy_loss, self.policy_optimizer), "weight": weight.mean()}
+
+    patch.setattr(awr.DiscreteAWR, "update", update)
+
+
+@fault(REFERENCE, LABELLED, AWR_FIXED_POINT)
+def awr_weight_ignored(patch):
+    loss = lambda logits, action, weight: functional.cross_entropy(logits, action)  # noqa: E731
+    patch.setattr(awr, "weighted_log_likelihood_loss", loss)
+
+
+@fault(TRUNCATION, REFERENCE)
+def awr_truncation_ends_bootstrap(patch):
+    sees(awr.DiscreteAWR, end_at_cuts)(patch)
+
+
+@fault(TRUE_END, TD_TARGET, REFERENCE)
+def awr_true_end_bootstraps(patch):
+    patch.setattr(awr, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+
+
+# Batch-constrained Q-learning
+
+
+@fault(BEHAVIOUR, REFERENCE, BCQ_FIXED_POINT)
+def bcq_logits_rectified(patch):
+    """A ReLU on the imitation logits: no action can be made unlikely."""
+    healthy = bcq.behaviour_loss
+    patch.setattr(bcq, "behaviour_loss", lambda logits, action, penalty: healthy(logits.relu(), action, penalty))
+
+
+@fault(BEHAVIOUR, REFERENCE)
+def bcq_penalty_forgotten(patch):
+    healthy = bcq.behaviour_loss
+    patch.setattr(bcq, "behaviour_loss", lambda logits, action, penalty: healthy(logits, action, 0.0))
+
+
+@fault(SUPPORT, REFERENCE, BCQ_FIXED_POINT)
+def bcq_threshold_absolute(patch):
+    """π_β > ζ instead of the ratio to the most likely action."""
+
+    def supported(logits, threshold, mask=None):
+        logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
+        return logits.softmax(dim=1) > threshold
+
+    patch.setattr(bcq, "supported_actions", supported)
+
+
+@fault(NEVER_EMPTY)
+def bcq_threshold_absolute_empties_states(patch):
+    patch.setattr(bcq, "supported_actions", lambda z, threshold, mask=None: z.softmax(dim=1) > threshold)
+
+
+@fault(SUPPORT, REFERENCE)
+def bcq_softmax_over_batch(patch):
+    def supported(logits, threshold, mask=None):
+        likelihood = logits.softmax(dim=0)
+        return likelihood / likelihood.amax(dim=1, keepdim=True) > threshold
+
+    patch.setattr(bcq, "supported_actions", supported)
+
+
+@fault(SUPPORT, NEXT_SUPPORT)
+def bcq_scale_set_by_a_forbidden_action(patch):
+    healthy = bcq.supported_actions
+
+    def supported(logits, threshold, mask=None):
+        found = healthy(logits, threshold)
+        return found if mask is None else found & mask
+
+    patch.setattr(bcq, "supported_actions", supported)
+
+
+@fault(REFERENCE, UNSUPPORTED)
+def bcq_target_over_all_actions(patch):
+    @torch.no_grad()
+    def target(self, batch):
+        following = self._input(batch.next_observation)
+        value = bcq.double_q_value(self.q_network(following), self.target_network(following), batch.next_action_mask)
+        return bcq.td_target(batch.reward, batch.terminated, value, self.config.discount)
+
+    patch.setattr(bcq.DiscreteBCQ, "_target", target)
+
+
+@fault(REFERENCE)
+def bcq_support_of_the_state_before(patch):
+    @torch.no_grad()
+    def target(self, batch):
+        following = self._input(batch.next_observation)
+        supported = bcq.supported_actions(self.behaviour(self._input(batch.observation)), self.config.threshold)
+        value = bcq.double_q_value(self.q_network(following), self.target_network(following), supported)
+        return bcq.td_target(batch.reward, batch.terminated, value, self.config.discount)
+
+    patch.setattr(bcq.DiscreteBCQ, "_target", target)
+
+
+@fault(ACTS_IN_SUPPORT, BCQ_FIXED_POINT)
+def bcq_acts_outside_the_support(patch):
+    def policy(self, observation, mask, deterministic):
+        q = self._scores(observation)
+        if mask is not None:
+            q = q.masked_fill(~self._allowed(mask, q.shape), -torch.inf)
+        return functional.one_hot(q.argmax(dim=-1), self.num_actions).float()
+
+    patch.setattr(bcq.DiscreteBCQ, "_policy", policy)
+
+
+@fault(HUBER, REFERENCE)
+def bcq_squared_error(patch):
+    patch.setattr(bcq, "huber_loss", lambda q, target: 0.5 * (q - target).square().mean())
+
+
+@fault(REFERENCE, NO_THRESHOLD)
+def bcq_single_estimator(patch):
+    def value(online, target, supported):
+        return target.masked_fill(~supported, -torch.inf).max(dim=1).values
+
+    patch.setattr(bcq, "double_q_value", value)
+
+
+@fault(TRUNCATION, REFERENCE, PROBE_TRUNCATION)
+def bcq_truncation_ends_bootstrap(patch):
+    sees(bcq.DiscreteBCQ, end_at_cuts)(patch)
+
+
+@fault(TD_TARGET, REFERENCE)  # the errors of Huber's linear part leave the gradient as it is
+def bcq_true_end_bootstraps(patch):
+    patch.setattr(bcq, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+
+
+@fault(POLYAK, REFERENCE, PROBE_DISCOUNT)
+def bcq_target_never_moves(patch):
+    patch.setattr(bcq, "polyak_update", lambda target, source, rate: None)
+
+
+# Value maximisation with a behaviour-cloning term
+
+
+@fault(POLICY_LOSS, REFERENCE, BALANCE)
+def regularized_value_minimised(patch):
+    def loss(logits, q, action, weight):
+        return weight * functional.cross_entropy(logits, action) + (logits.softmax(dim=1) * q).sum(dim=1).mean()
+
+    patch.setattr(regularized, "regularized_policy_loss", loss)
+
+
+@fault(POLICY_LOSS, REFERENCE, BALANCE, HEAVY_WEIGHT)
+def regularized_cloning_term_sign(patch):
+    healthy = regularized.regularized_policy_loss
+    patch.setattr(regularized, "regularized_policy_loss", lambda z, q, a, weight: healthy(z, q, a, -weight))
+
+
+@fault(POLICY_LOSS, REFERENCE, BALANCE)
+def regularized_weight_ignored(patch):
+    healthy = regularized.regularized_policy_loss
+    patch.setattr(regularized, "regularized_policy_loss", lambda z, q, a, weight: healthy(z, q, a, 1.0))
+
+
+@fault(REFERENCE)
+def regularized_policy_loss_moves_the_critic(patch):
+    """The critic is raised where the policy acts, because Q is not detached in the policy's loss."""
+
+    def update(self, batch):
+        observation, target = self._input(batch.observation), self._target(batch)
+        q_all = self.q_network(observation)
+        q = taken(q_all, batch.action)
+        critic_loss = regularized.td_loss(q, target)
+        policy_loss = regularized.regularized_policy_loss(
+            self.policy(observation), q_all, batch.action, self.config.behaviour_weight
+        )
+        descend(critic_loss + policy_loss, self.optimizer)
+        regularized.polyak_update(self.target_network, self.q_network, self.config.target_rate)
+        return {"critic_loss": critic_loss.detach(), "policy_loss": policy_loss.detach(), "q": q.detach().mean()}
+
+    patch.setattr(regularized.DiscreteBCRegularized, "update", update)
+
+
+@fault(EXPECTED_VALUE, REFERENCE)
+def regularized_target_of_the_best_action(patch):
+    patch.setattr(regularized, "expected_value", lambda logits, q, mask=None: q.max(dim=1).values)
+
+
+@fault(EXPECTED_VALUE, POLICY_LOSS, REFERENCE)
+def regularized_softmax_over_batch(patch):
+    patch.setattr(regularized, "expected_value", lambda z, q, mask=None: (z.softmax(dim=0) * q).sum(dim=1))
+
+
+@fault(EXPECTED_VALUE)
+def regularized_mask_ignored_in_target(patch):
+    healthy = regularized.expected_value
+    patch.setattr(regularized, "expected_value", lambda logits, q, mask=None: healthy(logits, q))
+
+
+@fault(TRUNCATION, REFERENCE, PROBE_TRUNCATION)
+def regularized_truncation_ends_bootstrap(patch):
+    sees(regularized.DiscreteBCRegularized, end_at_cuts)(patch)
+
+
+@fault(TRUE_END, TD_TARGET, REFERENCE)
+def regularized_true_end_bootstraps(patch):
+    patch.setattr(regularized, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+
+
+@fault(POLYAK, REFERENCE, PROBE_DISCOUNT)
+def regularized_target_never_moves(patch):
+    patch.setattr(regularized, "polyak_update", lambda target, source, rate: None)

@@ -1,6 +1,6 @@
 """The tests of the agents can fail: each planted fault breaks exactly the properties named for it.
 
-The properties are the functions that ``test_dqn.py``, ``test_bc.py``, ``test_cql.py`` and ``test_iql.py`` run.
+The properties are the functions that ``test_dqn.py`` and the files beside this one run.
 """
 
 import collections
