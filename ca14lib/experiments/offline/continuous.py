@@ -50,7 +50,7 @@ TASKS = {
     "pendulum": Task(
         _entries(
             {"hidden_sizes": (64, 64), "learning_rate": 1e-3},
-            8_000,
+            6_000,
             {
                 "BC": BCConfig(),
                 "BC10%": BCConfig(),
