@@ -1,10 +1,12 @@
-"""Updates of peer libraries, on command: runs in an environment of its own (benchmarks/peer_requirements.txt).
+"""Updates and policies of peer libraries, on command: runs in an environment of its own (peer_requirements.txt).
 
     python benchmarks/peer_worker.py < commands
 
 One JSON object a line on standard input, one answer a line on standard output: ``{"build": [library, agent]}`` prepares
 an update on the same sizes as ``update_speed.py`` and answers with the library's version; ``{"updates": n}`` does n and
-answers with the seconds they took. It imports nothing of the course.
+answers with the seconds they took. ``{"learn": agent, "data": file, "settings": {…}, "hidden": width, "updates": n,
+"seed": s}`` trains an agent of d3rlpy on the columns of an ``.npz`` file, and ``{"act": observations}`` then answers
+with its best actions. It imports nothing of the course.
 """
 
 import json
@@ -134,6 +136,33 @@ def tianshou_update(agent: str) -> tuple[str, Callable[[], Any]]:
     return tianshou.__version__, update
 
 
+def d3rlpy_policy(
+    agent: str, columns: dict[str, Any], settings: dict[str, Any], hidden: int, updates: int, seed: int
+) -> tuple[str, Callable[[Any], Any]]:
+    import d3rlpy
+    from d3rlpy.logging import NoopAdapterFactory
+    from d3rlpy.models.encoders import VectorEncoderFactory
+    from d3rlpy.preprocessing import MinMaxActionScaler, StandardObservationScaler
+
+    d3rlpy.seed(seed)
+    config = getattr(d3rlpy.algos, {"TD3BC": "TD3PlusBC"}.get(agent, agent) + "Config")
+    encoder = VectorEncoderFactory([hidden, hidden])
+    encoders = [name for name in config.__dataclass_fields__ if name.endswith("encoder_factory")]
+    algorithm = config(
+        batch_size=BATCH, observation_scaler=StandardObservationScaler(),
+        action_scaler=MinMaxActionScaler(minimum=columns["low"], maximum=columns["high"]),
+        **dict.fromkeys(encoders, encoder), **settings,
+    ).create(device="cpu")  # fmt: skip
+    dataset = d3rlpy.dataset.MDPDataset(
+        columns["observation"], columns["action"], columns["reward"][:, None], columns["terminated"],
+        columns["truncated"], action_space=d3rlpy.ActionSpace.CONTINUOUS, action_size=columns["action"].shape[1],
+    )  # fmt: skip
+    algorithm.fit(
+        dataset, updates, updates, show_progress=False, logger_adapter=NoopAdapterFactory(), save_interval=updates + 1
+    )
+    return d3rlpy.__version__, lambda seen: algorithm.predict(np.asarray(seen, np.float32)).tolist()
+
+
 BUILDERS = {"d3rlpy": d3rlpy_update, "tianshou": tianshou_update}
 
 
@@ -142,6 +171,7 @@ def main() -> None:
     torch.set_num_threads(1)
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     update: Callable[[], Any] | None = None
+    act: Callable[[Any], Any] | None = None
     for line in sys.stdin:
         command = json.loads(line)
         try:
@@ -149,6 +179,15 @@ def main() -> None:
                 library, agent = command["build"]
                 version, update = BUILDERS[library](agent)
                 answer: dict[str, Any] = {"version": version}
+            elif "learn" in command:
+                columns = dict(np.load(command["data"]))
+                rest = [command[key] for key in ("settings", "hidden", "updates", "seed")]
+                start = time.perf_counter()
+                version, act = d3rlpy_policy(command["learn"], columns, *rest)
+                answer = {"version": version, "seconds": time.perf_counter() - start}
+            elif "act" in command:
+                assert act is not None, "learn comes first"
+                answer = {"action": act(command["act"])}
             else:
                 assert update is not None, "build comes first"
                 start = time.perf_counter()

@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
-import ca14lib.evaluation.off_policy as module
 from ca14lib.agents.offline.bc import DiscreteBC
 from ca14lib.data import OfflineDataset
 from ca14lib.environments import TabularModel, behaviour_policy, tabular_model
@@ -19,6 +19,10 @@ from ca14lib.evaluation import (
     doubly_robust,
     fitted_q_evaluation,
     importance_sampling,
+    logs,
+    off_policy,
+    resampling,
+    tabular_fqe,
 )
 from ca14lib.solvers import policy_evaluation, policy_return
 from ca14lib.training import collect
@@ -173,15 +177,15 @@ def doubly_robust_values_come_from_other_episodes() -> None:
 
 def intervals_reflect_the_resamples() -> None:
     resampled = np.arange(101.0)
-    assert module.basic_interval(60.0, resampled, 0.9) == pytest.approx((25.0, 115.0))
+    assert resampling.basic_interval(60.0, resampled, 0.9) == pytest.approx((25.0, 115.0))
 
 
 def a_resample_is_a_dataset_of_its_own() -> None:
     data = collect(GRID, "mixed", 40, seed=0)
     model, policy = tabular_model(GRID), behaviour_policy(GRID, "random")
-    log = module._Log.of(data)
-    table = module._Table(log, module._probabilities(policy, log, data, model, True), 0.9)
-    counts = module._resampled_counts(40, 5, seed=0)
+    log = logs.Log.of(data)
+    table = tabular_fqe.Table(log, logs.probabilities(policy, log, data, model, True), 0.9)
+    counts = resampling.resampled_counts(40, 5, seed=0)
     assert (counts.sum(axis=1) == 40).all()
     for unseen_value in (None, -1.0):
         anew = [
@@ -230,7 +234,7 @@ def test_the_second_moment_of_the_weights_grows_like_a_power_of_the_horizon(hori
     actions = np.array(np.meshgrid(*[[0, 1]] * horizon)).reshape(horizon, -1).T
     ratio = (policy / behaviour)[actions].reshape(-1)
     episode, step = np.divmod(np.arange(ratio.size), horizon)
-    weight = module.episode_ratios(ratio, episode, step)[:, -1]
+    weight = resampling.episode_ratios(ratio, episode, step)[:, -1]
     assert weight.mean() == pytest.approx(1)  # all action sequences are equally likely
     assert (weight**2).mean() == pytest.approx((policy**2 / behaviour).sum() ** horizon)
 
@@ -318,12 +322,12 @@ def test_sparse_and_dense_solutions_agree(monkeypatch):
     data = collect(GRID, "random", 30, seed=0)
     policy, model = behaviour_policy(GRID, "mixed"), tabular_model(GRID)
     dense = fitted_q_evaluation(data, policy, model=model, resamples=50)
-    monkeypatch.setattr(module, "DENSE_ROWS", 0)
+    monkeypatch.setattr(tabular_fqe, "DENSE_ROWS", 0)
     sparse = fitted_q_evaluation(data, policy, model=model, resamples=50)
     assert (sparse.value, sparse.low, sparse.high) == pytest.approx((dense.value, dense.low, dense.high), abs=1e-5)
-    monkeypatch.setattr(module, "_bicgstab", lambda matrix, right, most: np.full_like(right, np.nan))
+    monkeypatch.setattr(tabular_fqe, "_bicgstab", lambda matrix, right, most: np.full_like(right, np.nan))
     for rows in (2_000, 0):
-        monkeypatch.setattr(module, "FILLED_ROWS", rows)
+        monkeypatch.setattr(tabular_fqe, "FILLED_ROWS", rows)
         direct = fitted_q_evaluation(data, policy, model=model, resamples=50)
         assert (direct.low, direct.high) == pytest.approx((dense.low, dense.high))
 
@@ -333,7 +337,7 @@ def test_an_undiscounted_policy_that_never_ends_has_no_value(monkeypatch):
     out = [(0, 1, 0.0, END, True, False, HALF)]
     data, policy = dataset_of([circle, out]), np.tile([1.0, 0.0], (4, 1))
     for rows in (100, 0):
-        monkeypatch.setattr(module, "DENSE_ROWS", rows)
+        monkeypatch.setattr(tabular_fqe, "DENSE_ROWS", rows)
         with pytest.raises(ValueError, match="may never end"):
             fitted_q_evaluation(data, policy)
         assert fitted_q_evaluation(data, policy, discount=0.5, resamples=2).value == pytest.approx((-2 + -2) / 2)
@@ -552,12 +556,13 @@ def test_other_bad_input_is_named():
 
 # Planted faults
 
+MODULES = (off_policy, logs, resampling, tabular_fqe)
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Wrong code for one name of the module, and the properties each of which must notice it."""
+    """Wrong code for one name, wherever a module looks it up, and the properties each of which must notice it."""
 
     name: str
     wrong: Callable[[Callable], Callable]
@@ -568,7 +573,7 @@ def ends(how: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[
     """The estimators read other flags of termination."""
 
     def wrong(of: Callable) -> Callable:
-        def read(dataset: OfflineDataset) -> module._Log:
+        def read(dataset: OfflineDataset) -> logs.Log:
             flags = how(dataset.transitions.terminated, dataset.transitions.truncated).numpy()
             log = of(dataset)
             return replace(log, terminated=flags)
@@ -582,7 +587,7 @@ def other_start(init: Callable) -> Callable:
     def wrong(self, *arguments) -> None:
         init(self, *arguments)
         visits = np.ones(len(self.log.state)) / self.log.episodes
-        self._first = module.csr_array(
+        self._first = csr_array(
             (visits, (self.log.state, self.log.episode)), shape=(len(self.log.row), self.log.episodes)
         )
 
@@ -636,18 +641,18 @@ FAULTS = [
     Fault("ratio_sum", lambda right: lambda numerator, denominator, weight: right(numerator, None, weight),
           (importance_sampling_is_what_pencil_and_paper_say, doubly_robust_is_what_pencil_and_paper_say)),
     Fault("basic_interval", percentile, (intervals_reflect_the_resamples,)),
-    Fault("_Log.of", ends(lambda terminated, truncated: terminated | truncated),
+    Fault("Log.of", ends(lambda terminated, truncated: terminated | truncated),
           (fitted_q_is_exact_with_exact_frequencies, doubly_robust_needs_only_the_values)),
-    Fault("_Log.of", ends(lambda terminated, truncated: torch.zeros_like(terminated)),
+    Fault("Log.of", ends(lambda terminated, truncated: torch.zeros_like(terminated)),
           (fitted_q_is_exact_with_exact_frequencies, doubly_robust_is_what_pencil_and_paper_say)),
-    Fault("_Log.padded", lambda right: lambda self, values: -right(self, values),
+    Fault("Log.padded", lambda right: lambda self, values: -right(self, values),
           (importance_sampling_is_unbiased, doubly_robust_needs_only_the_propensities)),
-    Fault("_Table.__init__", no_discount, (fitted_q_is_exact_with_exact_frequencies,)),
-    Fault("_resampled_counts", lambda right: lambda *sizes, seed: np.minimum(right(*sizes, seed), 1.0),
+    Fault("Table.__init__", no_discount, (fitted_q_is_exact_with_exact_frequencies,)),
+    Fault("resampled_counts", lambda right: lambda *sizes, seed: np.minimum(right(*sizes, seed), 1.0),
           (a_resample_is_a_dataset_of_its_own,)),
-    Fault("_Table.__init__", greedy, (fitted_q_is_exact_with_exact_frequencies,)),
-    Fault("_Table.__init__", other_start, (fitted_q_is_exact_with_exact_frequencies,)),
-    Fault("_Table.values", all_folds, (doubly_robust_values_come_from_other_episodes,)),
+    Fault("Table.__init__", greedy, (fitted_q_is_exact_with_exact_frequencies,)),
+    Fault("Table.__init__", other_start, (fitted_q_is_exact_with_exact_frequencies,)),
+    Fault("Table.values", all_folds, (doubly_robust_values_come_from_other_episodes,)),
 ]  # fmt: skip
 
 
@@ -661,10 +666,13 @@ def passes_on_healthy_code(holds: Callable[[], None]) -> bool:
 def test_planted_fault_is_caught(number, monkeypatch):
     fault = FAULTS[number]
     assert all(passes_on_healthy_code(holds) for holds in fault.caught_by)
-    *owner, name = fault.name.split(".")
-    place = getattr(module, owner[0]) if owner else module
-    wrong = fault.wrong(getattr(place, name))
-    monkeypatch.setattr(place, name, staticmethod(wrong) if name == "of" else wrong)
+    owner, _, name = fault.name.rpartition(".")
+    places = [module for module in MODULES if hasattr(module, owner or name)]
+    if owner:
+        places = [getattr(places[0], owner)]  # all of them look up the same class
+    wrong = fault.wrong(getattr(places[0], name))
+    for place in places:
+        monkeypatch.setattr(place, name, staticmethod(wrong) if name == "of" else wrong)
     for holds in fault.caught_by:
         with pytest.raises((AssertionError, ValueError)):
             holds()
