@@ -171,6 +171,22 @@ def updates_return_finite_scalars(build: Build, space: gym.Space) -> None:
     assert all(value.isfinite().all() for value in after.values()), "update made a parameter NaN or infinite"
 
 
+def survives_poor_data(build: Build, space: gym.Space) -> None:
+    """Constant rewards, and a behaviour that always takes one action and leaves the others untried."""
+    whole = build.batch()
+    one_action = dataclasses.replace(whole, action=whole.action[:1].expand_as(whole.action).contiguous())
+    for reward in (0.0, 1.0):
+        agent = build()
+        for _ in range(20):
+            logs = agent.update(dataclasses.replace(one_action, reward=torch.full_like(whole.reward, reward)))
+            for name, value in logs.items():
+                assert value.isfinite(), f"update()[{name!r}] is {value.item()} when all rewards are {reward}"
+        weights = agent.state_dict().items()
+        broken = [name for name, value in weights if not value.isfinite().all()]
+        assert not broken, f"constant rewards of {reward} and a single action make {broken[0]} NaN or infinite"
+        assert np.isfinite(agent.act(whole.observation.numpy(), deterministic=True)).all(), "the action is not finite"
+
+
 def learns_every_trained_parameter(build: Build, space: gym.Space) -> None:
     """Parameters that ask for a gradient belong to an optimiser; the others (targets) to none."""
     agent = build()
@@ -383,6 +399,7 @@ AFTER: tuple[Check, ...] = (
     refuses_damaged_files,
     applies_its_normalizer_everywhere,
     refuses_bad_input,
+    survives_poor_data,
 )
 DISCRETE_CHECKS = (*BEFORE, obeys_masks, gives_policy_tables, *AFTER)
 CONTINUOUS_CHECKS = (*BEFORE, keeps_units_of_actions, *AFTER)

@@ -49,6 +49,17 @@ def test_checking_leaves_the_global_generators_as_they_were():
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
 
 
+# What poor data break
+
+
+@broken("when all rewards are")
+class StandardisesRewards(DQN):
+    """Divides rewards by their spread in the batch, which is 0 when all are equal."""
+
+    def update(self, batch):
+        return super().update(dataclasses.replace(batch, reward=batch.reward / batch.reward.std()))
+
+
 # What acts wrongly
 
 
