@@ -1,10 +1,10 @@
 """Off-policy evaluation against the truth: bias, error and coverage. Book: offline/off_policy_evaluation.
 
-Two problems. On GridWorld the ``mixed`` behaviour (70% expert) is to tell the value of a policy that errs more often
-than it does: nothing is random but the actions, so the only error of a table is what the data do not hold. On
-ICU-Sepsis the clinicians' records are to tell the value of what a weighted imitation of them aims at, their policy
-tilted by the exponential of its own advantages; here outcomes are random and a ninth of the policy's decisions is not
-in 1,000 stays.
+Three problems. On GridWorld the ``mixed`` behaviour (70% expert) is to tell the value of a policy that errs more often
+than it does: nothing is random but the actions, so the only error of a table is what the data do not hold. The
+``random`` behaviour, whose data leave nothing out, is to tell the same value. On ICU-Sepsis the clinicians' records are
+to tell the value of what a weighted imitation of them aims at, their policy tilted by the exponential of its own
+advantages; here outcomes are random and a ninth of the policy's decisions is not in 1,000 stays.
 """
 
 from dataclasses import dataclass, replace
@@ -51,6 +51,7 @@ class Problem:
 
 PROBLEMS: dict[str, Problem] = {
     "GridWorld": Problem(GRIDWORLD, "mixed", 0.99, 50, (-10.0, 1.0), (100, 400, 1_600)),
+    "GridWorld random": Problem(GRIDWORLD, "random", 0.99, 50, (-10.0, 1.0), (100, 400)),
     "ICU-Sepsis": Problem(SEPSIS, "clinician", 1.0, 500, (0.0, 1.0), (1_000, 3_000)),
 }
 
@@ -78,7 +79,7 @@ def wandering_policy(expert_share: float) -> NDArray[np.float64]:
 @cache
 def evaluated_policy(problem: str) -> NDArray[np.float64]:
     """The policy whose value is asked for, ``[S, A]``."""
-    if problem == "GridWorld":
+    if PROBLEMS[problem].environment == GRIDWORLD:
         return wandering_policy(0.5)
     model = tabular_model(SEPSIS)
     return tilted_policy(model, behaviour_policy(SEPSIS, "clinician"), INVERSE_TEMPERATURE)
