@@ -33,7 +33,8 @@ verify: $(VENV)/.stamp ## run the section experiments with all seeds and write r
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
 	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.environment_speed
-	@if [ -x .venv-peers/bin/python ]; then $(BIN)/python -m benchmarks.peer_speed; \
+	@if [ -x .venv-peers/bin/python ]; then \
+	$(BIN)/python -m benchmarks.peer_speed && $(BIN)/python -m benchmarks.peer_quality; \
 	else echo "peers were left out: make peers installs them"; fi
 
 peers: ## install the peers that make bench compares with, in .venv-peers

@@ -48,9 +48,10 @@ def peer_settings(name: str) -> dict[str, Any]:
             "action_flexibility": config.max_perturbation, "lam": config.min_weight, "beta": config.divergence_weight,
         }  # fmt: skip
     assert isinstance(config, CQLConfig)
+    # its Bellman error has no factor ½, so that its weight has to be twice ours
     return common | {
         "actor_learning_rate": config.policy_learning_rate, "temp_learning_rate": rate, "alpha_learning_rate": 0.0,
-        "conservative_weight": config.conservative_weight, "alpha_threshold": 0.0, "tau": config.target_rate,
+        "conservative_weight": 2 * config.conservative_weight, "alpha_threshold": 0.0, "tau": config.target_rate,
         "n_action_samples": config.sampled_actions,
     }  # fmt: skip
 

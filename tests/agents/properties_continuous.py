@@ -1,11 +1,7 @@
-"""What must hold of agents with continuous actions, each property a function that raises AssertionError if it does not.
-
-The ordinary tests run every one of them; ``offline/test_planted_faults_continuous.py`` shows that faulty code makes
-them fail. The code under test is always looked up in its module, so that a planted fault is what runs.
-"""
+"""What must hold of agents with continuous actions, but AWR and BCQ: see ``properties.py``."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
@@ -25,11 +21,21 @@ import ca14lib.agents.sac as sac
 import ca14lib.networks.policies as policies
 from ca14lib.agents import Agent
 from ca14lib.data import Transitions
+from tests.agents.properties import (
+    ONE,
+    assert_follows,
+    assert_same,
+    assert_truncation_is_ignored,
+    assert_what_follows_a_true_end_is_ignored,
+    fit,
+    one_state_batch,
+    property_table,
+)
+from tests.agents.reference import weights
 from tests.agents.reference_continuous import ACTIONS, Reference, small_agent, small_batch
 
-Property = Callable[[], None]
 ALGORITHMS = ("sac", "td3bc", "cql", "iql", "bc")
-PROPERTIES: dict[str, dict[str, Property]] = {algorithm: {} for algorithm in ALGORITHMS}
+PROPERTIES, property_of, each = property_table(*ALGORITHMS)
 
 SAC_SETTINGS = {"target_rate": 0.3, "entropy_per_dimension": -0.7}
 CQL_SETTINGS = SAC_SETTINGS | {"sampled_actions": 3, "conservative_weight": 0.7, "policy_learning_rate": 0.003}
@@ -37,28 +43,6 @@ TD3BC_SETTINGS = {"target_rate": 0.3, "value_weight": 1.7, "target_noise": 0.4}
 IQL_SETTINGS = {"target_rate": 0.3, "expectile": 0.8, "temperature": 2.0, "max_weight": 1.5}
 SETTINGS = {"sac": SAC_SETTINGS, "td3bc": TD3BC_SETTINGS, "cql": CQL_SETTINGS, "iql": IQL_SETTINGS, "bc": {}}
 TARGETS = {"sac": ["critic"], "td3bc": ["critic", "policy"], "cql": ["critic"], "iql": ["critic"]}
-
-
-def property_of(*algorithms: str) -> Callable[[Property], Property]:
-    """Register a property under its name, with hyphens, for the given algorithms."""
-
-    def register(check: Property) -> Property:
-        for algorithm in algorithms:
-            PROPERTIES[algorithm][check.__name__.replace("_", "-")] = check
-        return check
-
-    return register
-
-
-def each(*algorithms: str) -> Callable[[Callable[[str], None]], Callable[[str], None]]:
-    """Register a property that takes the algorithm's name."""
-
-    def register(check: Callable[[str], None]) -> Callable[[str], None]:
-        for algorithm in algorithms:
-            PROPERTIES[algorithm][check.__name__.replace("_", "-")] = lambda a=algorithm: check(a)
-        return check
-
-    return register
 
 
 def agent_class(algorithm: str) -> type[Agent]:
@@ -69,33 +53,16 @@ def small(algorithm: str, **settings: object) -> Agent:
     return small_agent(agent_class(algorithm), **(SETTINGS[algorithm] | settings))
 
 
-def weights(agent: Agent, prefix: str = "") -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in agent.named_parameters() if name.startswith(prefix)}
-
-
-def assert_same(first: dict[str, Tensor], second: dict[str, Tensor], tolerance: float = 1e-6) -> None:
-    assert first.keys() == second.keys(), f"{sorted(first)} and {sorted(second)}"
-    for name, value in first.items():
-        torch.testing.assert_close(
-            value, second[name], rtol=tolerance, atol=tolerance, check_dtype=False, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
 # What several algorithms share
 
 
 def follows_the_reference(algorithm: str, **settings: object) -> None:
     agent = small(algorithm, **settings)
-    reference = Reference(agent)
-    for number in range(4):
-        batch = small_batch(number)
-        assert_same(agent.update(batch), getattr(reference, algorithm)(batch))
-        assert_same(weights(agent), reference.weights)
+    assert_follows(agent, Reference(agent), algorithm, map(small_batch, range(4)))
 
 
 @each(*ALGORITHMS)
 def four_updates_equal_the_reference(algorithm: str) -> None:
-    """Every parameter, trained or target, and everything logged."""
     follows_the_reference(algorithm)
 
 
@@ -117,25 +84,12 @@ def four_updates_with_a_policy_delay_of_three_equal_the_reference() -> None:
 
 @each("sac", "td3bc", "cql", "iql")
 def an_update_ignores_truncation(algorithm: str) -> None:
-    first, second = small(algorithm), small(algorithm)
-    for number in range(2):
-        batch = small_batch(number)
-        first.update(batch)
-        second.update(replace(batch, truncated=torch.zeros_like(batch.truncated)))
-    assert_same(weights(first), weights(second), 0.0)
+    assert_truncation_is_ignored(lambda: small(algorithm), map(small_batch, range(2)))
 
 
 @each("sac", "td3bc", "iql")
 def an_update_ignores_what_follows_a_true_end(algorithm: str) -> None:
-    first, second, third = (small(algorithm) for _ in range(3))
-    batch = small_batch()
-    elsewhere = batch.next_observation + 1.0
-    first.update(batch)
-    second.update(replace(batch, next_observation=elsewhere.where(batch.terminated[:, None], batch.next_observation)))
-    assert_same(weights(first), weights(second), 0.0)
-    third.update(replace(batch, next_observation=elsewhere.where(batch.truncated[:, None], batch.next_observation)))
-    moved = [not torch.equal(value, weights(third)[name]) for name, value in weights(first).items()]
-    assert any(moved), "what follows a cut must count"
+    assert_what_follows_a_true_end_is_ignored(lambda: small(algorithm), small_batch())
 
 
 @property_of("cql")
@@ -565,20 +519,6 @@ def cloning_reads_neither_rewards_nor_successors() -> None:
 # One-step tasks with one state, whose solutions have closed forms
 
 
-def one_state_batch(action: np.ndarray, reward: np.ndarray) -> Transitions:
-    """One-step episodes that all start in the same state; the whole batch is the dataset."""
-    size = len(action)
-    return Transitions(
-        observation=torch.ones(size, 1),
-        action=torch.as_tensor(action, dtype=torch.float32).reshape(size, -1),
-        reward=torch.as_tensor(reward, dtype=torch.float32),
-        cost=torch.zeros(size, 0),
-        next_observation=torch.zeros(size, 1),
-        terminated=torch.ones(size, dtype=torch.bool),
-        truncated=torch.zeros(size, dtype=torch.bool),
-    )
-
-
 def fitted(
     algorithm: str, batch: Transitions, updates: int, rate: float = 0.01, hidden: int = 32, seed: int = 0, **settings
 ) -> Agent:
@@ -587,14 +527,10 @@ def fitted(
     config = cls.config_class(**{"hidden_sizes": (hidden, hidden), "learning_rate": rate} | settings)
     observations, actions = gym.spaces.Box(0, 1, (1,), np.float32), gym.spaces.Box(-2, 2, (1,), np.float32)
     agent = cls(observations, actions, config, seed=seed)
-    for number in range(updates):
-        for optimizer in agent.optimizers.values():
-            optimizer.param_groups[0]["lr"] = rate * (1 - number / updates)
-        agent.update(batch)
+    fit(agent, batch, updates, rate)
     return agent
 
 
-ONE = np.ones((1, 1), dtype=np.float32)
 GRID = np.linspace(-2, 2, 129)
 
 

@@ -1,10 +1,10 @@
-"""The updates of the agents with continuous actions once more, from the papers' equations, with plain autograd.
+"""The updates of the agents with continuous actions once more.
 
-Nothing here calls the package's algorithms, networks or densities. Random numbers are drawn from a copy of the agent's
-generator, in the order in which the agent documents its draws. Everything else runs in double precision.
+Random numbers are drawn from a copy of the agent's generator, in the order in which the agent documents its draws.
 """
 
 import math
+from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
@@ -12,23 +12,15 @@ import torch
 from torch import Tensor
 
 from ca14lib.agents import Agent
-from ca14lib.data import Normalizer, Transitions
+from ca14lib.data import Transitions
+from tests.agents import reference
 
 OBSERVATIONS = gym.spaces.Box(-10, 10, (3,), dtype=np.float32)
 ACTIONS = gym.spaces.Box(np.array([-2, 0], np.float32), np.array([1, 4], np.float32))
 
 
-def small_agent(agent_class: type[Agent], seed: int = 2, **settings: object) -> Agent:
-    """An agent in double precision with a normalizer, whose target networks differ from the trained ones."""
-    config = agent_class.config_class(**{"hidden_sizes": (5,), "learning_rate": 0.01, "discount": 0.9} | settings)
-    normalizer = Normalizer(torch.tensor([0.5, -1.0, 0.0]), torch.tensor([2.0, 0.5, 1.0]))
-    agent = agent_class(OBSERVATIONS, ACTIONS, config, normalizer=normalizer, seed=seed).double()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in agent.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(noise if not parameter.requires_grad else 0.5 * noise)
-    return agent
+def small_agent(agent_class: type[Agent], **settings: object) -> Agent:
+    return reference.small_agent(agent_class, OBSERVATIONS, ACTIONS, **settings)
 
 
 def small_batch(seed: int = 0, size: int = 12) -> Transitions:
@@ -49,37 +41,19 @@ def small_batch(seed: int = 0, size: int = 12) -> Transitions:
     )
 
 
-class Reference:
-    """Copies of an agent's weights and generator, trained by the methods below."""
-
-    def __init__(self, agent: Agent) -> None:
-        self.config, self.number = agent.config, 0
-        self.weights = {name: value.detach().clone() for name, value in agent.named_parameters()}
-        self.shift, self.scale = agent.normalizer.mean.clone(), agent.normalizer.scale.clone()
-        self.generator = torch.Generator()
-        self.generator.set_state(agent.generator.get_state())
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
-
+class Reference(reference.Reference):
     # pieces
 
-    def net(self, name: str, inputs: Tensor) -> Tensor:
-        """One hidden layer of rectified linear units."""
-        hidden = inputs @ self.weights[f"{name}.0.weight"].T + self.weights[f"{name}.0.bias"]
-        hidden = torch.where(hidden > 0, hidden, torch.zeros_like(hidden))
-        return hidden @ self.weights[f"{name}.2.weight"].T + self.weights[f"{name}.2.bias"]
-
     def twins(self, name: str, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        joint = torch.cat([state, action], dim=-1)
-        return self.net(f"{name}.first", joint)[..., 0], self.net(f"{name}.second", joint)[..., 0]
+        return self.net(f"{name}.first", state, action)[..., 0], self.net(f"{name}.second", state, action)[..., 0]
 
     def see(self, batch: Transitions) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised s and s′, and the actions of the data in [−1, 1]: from [−2, 1] × [0, 4]."""
         action = torch.stack([(batch.action[:, 0] + 0.5) / 1.5, (batch.action[:, 1] - 2.0) / 2.0], dim=1)
-        s, following = ((x - self.shift) * self.scale for x in (batch.observation, batch.next_observation))
-        return s, following, action
+        return self.observe(batch.observation), self.observe(batch.next_observation), action
 
-    def noise(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator).double()
+    def noise(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, generator=self.generator, dtype=dtype).double()
 
     def gaussian(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation before tanh."""
@@ -97,30 +71,6 @@ class Reference:
         goes_on = torch.where(batch.terminated, 0.0, 1.0).double()
         return batch.reward + self.config.discount * goes_on * next_value
 
-    def descend(self, names: tuple[str, ...], loss, rate: float | None = None) -> Tensor:
-        """One Adam step of the named parameters on ``loss()``."""
-        trained = [value for key, value in self.weights.items() if key.startswith(names)]
-        for value in trained:
-            value.requires_grad_(True)
-        key = "+".join(names)
-        if key not in self.optimizers:
-            self.optimizers[key] = torch.optim.Adam(trained, lr=self.config.learning_rate)
-        if rate is not None:
-            self.optimizers[key].param_groups[0]["lr"] = rate
-        value = loss()
-        for parameter, gradient in zip(trained, torch.autograd.grad(value, trained), strict=True):
-            parameter.grad = gradient
-        self.optimizers[key].step()
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        return value.detach()
-
-    def follow(self, target: str, source: str) -> None:
-        rate = self.config.target_rate
-        for key, value in self.weights.items():
-            if key.startswith(f"{target}."):
-                self.weights[key] = (1 - rate) * value + rate * self.weights[source + key.removeprefix(target)]
-
     def fit_twins(self, state: Tensor, action: Tensor, target: Tensor, terms: dict[str, Tensor]) -> None:
         terms["q"] = self.twins("critic", state, action)[0].mean()
 
@@ -128,7 +78,7 @@ class Reference:
             first, second = self.twins("critic", state, action)
             return ((first - target) ** 2).mean() / 2 + ((second - target) ** 2).mean() / 2
 
-        terms["critic_loss"] = self.descend(("critic.",), loss)
+        terms["critic_loss"] = self.descend("critic", loss)
 
     def improve(self, state: Tensor, noise: Tensor, terms: dict[str, Tensor], rate: float | None = None) -> None:
         """Soft policy improvement, then the temperature, by the densities of the same actions."""
@@ -140,11 +90,21 @@ class Reference:
             kept["log_prob"] = log_prob.detach()
             return (alpha * log_prob - torch.minimum(*self.twins("critic", state, action))).mean()
 
-        terms["policy_loss"] = self.descend(("policy.",), loss, rate)
+        terms["policy_loss"] = self.descend("policy", loss, rate)
         entropy = -kept["log_prob"].mean()
         wanted = self.config.entropy_per_dimension * 2
-        self.descend(("log_temperature",), lambda: self.weights["log_temperature"] * (entropy - wanted))
+        self.descend("log_temperature", lambda: self.weights["log_temperature"] * (entropy - wanted))
         terms["entropy"] = entropy
+
+    def density_loss(self, state: Tensor, action: Tensor, weight: Tensor) -> Callable[[], Tensor]:
+        """The weighted log-density of the actions under the policy whose deviation is the same in every state."""
+
+        def loss() -> Tensor:
+            mean, std = torch.tanh(self.net("policy.network", state)), torch.exp(self.weights["policy.log_std"])
+            density = torch.exp(-((action - mean) ** 2) / (2 * std**2)) / (std * math.sqrt(2 * math.pi))
+            return -(weight * torch.log(density).sum(1)).mean()
+
+        return loss
 
     # the algorithms
 
@@ -182,10 +142,10 @@ class Reference:
             return total / size
 
         found = [penalty(which).detach() for which in (0, 1)]
-        weight = torch.tensor(self.config.conservative_weight, dtype=torch.float64)
+        weight = torch.tensor(self.config.conservative_weight)  # a constant is logged in single precision
         if self.config.lagrange_threshold is not None:
             excess = (found[0] + found[1]) / 2 - self.config.lagrange_threshold
-            self.descend(("log_weight",), lambda: -torch.exp(self.weights["log_weight"]) * excess)
+            self.descend("log_weight", lambda: -torch.exp(self.weights["log_weight"]) * excess)
             weight = torch.exp(self.weights["log_weight"])
         terms |= {"weight": weight, "penalty": (found[0] + found[1]) / 2}
         terms["q"] = self.twins("critic", s, action)[0].mean()
@@ -195,7 +155,7 @@ class Reference:
             return ((first - target) ** 2).mean() / 2 + ((second - target) ** 2).mean() / 2
 
         terms["critic_loss"] = bellman()
-        self.descend(("critic.",), lambda: bellman() + weight * penalty(0) + weight * penalty(1))
+        self.descend("critic", lambda: bellman() + weight * penalty(0) + weight * penalty(1))
         self.improve(s, self.noise(size, 2), terms, self.config.policy_learning_rate)
         self.follow("target_critic", "critic")
         return terms
@@ -222,7 +182,7 @@ class Reference:
                 distance = ((chosen - action) ** 2).sum() / (2 * len(batch))
                 return distance - scale * self.twins("critic", s, chosen)[0].mean()
 
-            terms["policy_loss"] = self.kept = self.descend(("policy.",), loss)
+            terms["policy_loss"] = self.kept = self.descend("policy", loss)
             self.follow("target_policy", "policy")
             self.follow("target_critic", "critic")
         return terms
@@ -237,23 +197,18 @@ class Reference:
                 total = total + (config.expectile if u >= 0 else 1 - config.expectile) * u**2
             return total / len(batch)
 
-        terms = {"value_loss": self.descend(("value.",), value_loss)}
+        terms = {"value_loss": self.descend("value", value_loss)}
         advantage = least - self.net("value", s)[:, 0]
         weight = torch.exp(config.temperature * advantage)
         assert weight.min() < config.max_weight < weight.max(), "the case needs weights on both sides of the clip"
         weight = torch.where(weight > config.max_weight, config.max_weight, weight)
-
-        def policy_loss() -> Tensor:
-            mean, std = torch.tanh(self.net("policy.network", s)), torch.exp(self.weights["policy.log_std"])
-            density = torch.exp(-((action - mean) ** 2) / (2 * std**2)) / (std * math.sqrt(2 * math.pi))
-            return -(weight * torch.log(density).sum(1)).mean()
 
         rate = config.learning_rate
         if config.policy_decay_updates:
             rate *= (
                 1 + math.cos(math.pi * min(self.number, config.policy_decay_updates) / config.policy_decay_updates)
             ) / 2
-        terms["policy_loss"] = self.descend(("policy.",), policy_loss, rate)
+        terms["policy_loss"] = self.descend("policy", self.density_loss(s, action, weight), rate)
         self.number += 1
         self.fit_twins(s, action, self.target(batch, self.net("value", following)[:, 0]), terms)
         self.follow("target_critic", "critic")
@@ -265,4 +220,55 @@ class Reference:
         def loss() -> Tensor:
             return ((torch.tanh(self.net("policy.network", s)) - action) ** 2).sum() / (2 * len(batch))
 
-        return {"loss": self.descend(("policy.",), loss)}
+        return {"loss": self.descend("policy", loss)}
+
+    def awr(self, batch: Transitions) -> dict[str, Tensor]:
+        (s, following, action), config = self.see(batch), self.config
+        target = batch.value_target
+        if target is None:
+            target = self.target(batch, self.net("value", following)[:, 0])
+        terms = {"value_loss": self.descend("value", lambda: ((target - self.net("value", s)[:, 0]) ** 2).mean() / 2)}
+        advantage = target - self.net("value", s)[:, 0]
+        spread = ((advantage - advantage.mean()) ** 2).mean() ** 0.5
+        weight = torch.exp((advantage - advantage.mean()) / (spread + 1e-5) / config.temperature)
+        assert weight.min() < config.max_weight < weight.max(), "the case needs weights on both sides of the clip"
+        weight = torch.where(weight > config.max_weight, config.max_weight, weight)
+        terms["policy_loss"] = self.descend("policy", self.density_loss(s, action, weight))
+        return terms | {"weight": weight.mean()}
+
+    def perturbed(self, name: str, state: Tensor, action: Tensor) -> Tensor:
+        return (action + self.config.max_perturbation * torch.tanh(self.net(name, state, action))).clamp(-1, 1)
+
+    def bcq(self, batch: Transitions) -> dict[str, Tensor]:
+        """Codes of twice the action's dimension, drawn in the precision of the observation."""
+        (s, following, action), size, config = self.see(batch), len(batch), self.config
+        noise = self.noise(size, 4, dtype=torch.float64)
+
+        def behaviour_loss() -> Tensor:
+            code = self.net("behaviour.encoder", s, action)
+            mean, log_std = code[:, :4], code[:, 4:].clamp(-4, 15)
+            decoded = torch.tanh(self.net("behaviour.decoder", s, mean + torch.exp(log_std) * noise))
+            variance = torch.exp(log_std) ** 2
+            divergence = 0.5 * (mean**2 + variance - 1 - torch.log(variance)).sum() / (4 * size)
+            return ((decoded - action) ** 2).sum() / (2 * size) + config.divergence_weight * divergence
+
+        terms = {"behaviour_loss": self.descend("behaviour", behaviour_loss)}
+        codes, best = self.noise(size, config.target_samples, 4, dtype=torch.float64).clamp(-0.5, 0.5), []
+        for state, own in zip(following, codes, strict=True):
+            values = []
+            for code in own:
+                tried = torch.tanh(self.net("behaviour.decoder", state, code))
+                twins = self.twins("target_critic", state, self.perturbed("target_perturbation", state, tried))
+                values.append(config.min_weight * min(twins) + (1 - config.min_weight) * max(twins))
+            best.append(max(values))
+        self.fit_twins(s, action, self.target(batch, torch.stack(best)), terms)
+        code = self.noise(size, 4, dtype=torch.float64).clamp(-0.5, 0.5)
+        generated = torch.tanh(self.net("behaviour.decoder", s, code))
+
+        def perturbation_loss() -> Tensor:
+            return -self.twins("critic", s, self.perturbed("perturbation", s, generated))[0].mean()
+
+        terms["perturbation_loss"] = self.descend("perturbation", perturbation_loss)
+        self.follow("target_critic", "critic")
+        self.follow("target_perturbation", "perturbation")
+        return terms

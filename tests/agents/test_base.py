@@ -11,7 +11,7 @@ from ca14lib.agents import AGENTS, DQN, DiscreteAgent, DQNConfig, agent_class
 from ca14lib.agents.offline import DiscreteBC, DiscreteBCConfig, DiscreteIQL, DiscreteIQLConfig
 from ca14lib.data import Normalizer
 from ca14lib.environments import TabularModel
-from tests.agents.reference import ACTIONS, OBSERVATIONS
+from tests.agents.reference_discrete import ACTIONS, OBSERVATIONS
 
 SMALL = {"hidden_sizes": (8,)}
 COMMON = {

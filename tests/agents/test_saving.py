@@ -15,7 +15,7 @@ import ca14lib.agents.checkpoint as checkpoint
 from ca14lib.agents import AGENTS, DQN, DiscreteAgent, DQNConfig, load_agent
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.data import Normalizer, Transitions
-from tests.agents.reference import ACTIONS, OBSERVATIONS
+from tests.agents.reference_discrete import ACTIONS, OBSERVATIONS
 
 TORQUES = gym.spaces.Box(-2, 2, (2,), dtype=np.float32)
 SPACES = {"box": OBSERVATIONS, "unbounded": gym.spaces.Box(-np.inf, np.inf, (2,)), "discrete": gym.spaces.Discrete(6)}

@@ -14,7 +14,8 @@ from ca14lib.data import OfflineDataset
 from ca14lib.evaluation import RolloutEvaluation
 from ca14lib.metrics import share_of_range
 from ca14lib.training import train_off_policy, train_offline
-from tests.agents.properties_continuous import GRID, best_action, fitted, one_state_batch
+from tests.agents.properties import one_state_batch
+from tests.agents.properties_continuous import GRID, best_action, fitted
 from tests.continuous_probes import Bandit, TwoMoves
 
 pytestmark = pytest.mark.learning

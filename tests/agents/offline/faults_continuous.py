@@ -1,8 +1,7 @@
-"""Faults planted in the agents with continuous actions, and the properties that must catch them; see ``faults.py``."""
+"""Faults planted in the agents with continuous actions, but AWR and BCQ, and the properties that must catch them."""
 
 import math
 import types
-from collections.abc import Callable
 
 import torch
 
@@ -13,7 +12,9 @@ import ca14lib.agents.offline.iql as iql
 import ca14lib.agents.offline.td3bc as td3bc
 import ca14lib.agents.sac as sac
 import ca14lib.networks.policies as policies
-from tests.agents.offline.faults import Fault, Plant, descend, end_at_cuts, sees
+from tests.agents.offline.planting import descend, end_at_cuts, endless, fault_table, sees
+
+FAULTS, fault = fault_table()
 
 REFERENCE = "four-updates-equal-the-reference"
 REFERENCE_THRESHOLD = "four-updates-with-a-threshold-equal-the-reference"
@@ -51,23 +52,6 @@ MEAN_SQUARE = "cloning-loss-is-the-mean-square-over-rows-and-dimensions"
 BLIND = "cloning-reads-neither-rewards-nor-successors"
 MEAN = "the-copy-takes-the-mean-action-even-where-no-one-ever-acts"
 STOCHASTIC = "stochastic-actions-differ-and-deterministic-ones-do-not"
-
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(*caught_by: str) -> Callable[[Plant], Plant]:
-    """Register a fault under its function's name, ``algorithm_what_is_wrong``."""
-
-    def register(plant: Plant) -> Plant:
-        algorithm = plant.__name__.split("_")[0]
-        FAULTS[plant.__name__.replace("_", "-")] = Fault(algorithm, plant, caught_by)
-        return plant
-
-    return register
-
-
-def endless(reward, terminated, value, discount):
-    return reward + discount * value
 
 
 def inverted(module, patch):

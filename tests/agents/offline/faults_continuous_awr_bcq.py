@@ -1,13 +1,14 @@
 """Faults planted in AWR and BCQ with continuous actions, and the properties that must catch them."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 import ca14lib.agents.offline.awr as awr
 import ca14lib.agents.offline.bcq as bcq
-from tests.agents.offline.faults import Fault, Plant, descend, end_at_cuts, sees
+from tests.agents.offline.planting import descend, end_at_cuts, endless, fault_table, sees
+
+FAULTS, fault = fault_table()
 
 REFERENCE = "three-updates-equal-the-reference"
 TRUNCATION = "an-update-ignores-truncation"
@@ -23,18 +24,6 @@ WIDTH = "the-width-of-the-code-is-clamped"
 POLYAK = "both-targets-follow-by-polyak-and-get-no-gradient"
 ACTS = "the-action-taken-is-the-best-by-the-first-critic"
 WITHIN = "learned-actions-stay-within-the-data"
-
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(*caught_by: str) -> Callable[[Plant], Plant]:
-    """Register a fault under its function's name, ``algorithm_what_is_wrong``."""
-
-    def register(plant: Plant) -> Plant:
-        FAULTS[plant.__name__.replace("_", "-")] = Fault(plant.__name__.split("_")[0], plant, caught_by)
-        return plant
-
-    return register
 
 
 # Advantage-weighted regression
@@ -89,7 +78,7 @@ def awr_truncation_ends_bootstrap(patch):
 
 @fault(TRUE_END, REFERENCE)
 def awr_true_end_bootstraps(patch):
-    patch.setattr(awr, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+    patch.setattr(awr, "td_target", endless)
 
 
 # Batch-constrained Q-learning
@@ -271,4 +260,4 @@ def bcq_truncation_ends_bootstrap(patch):
 
 @fault(TRUE_END, REFERENCE)
 def bcq_true_end_bootstraps(patch):
-    patch.setattr(bcq, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+    patch.setattr(bcq, "td_target", endless)

@@ -1,12 +1,7 @@
-"""Faults planted in the agents with discrete actions, one function each, and the properties that must catch them.
+"""Faults planted in the agents with discrete actions, and the properties that must catch them: see ``planting.py``."""
 
-A fault takes pytest's ``monkeypatch`` and swaps one piece of the package for a wrong one.
-"""
+from dataclasses import replace
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,10 +13,9 @@ import ca14lib.agents.offline.bc_regularized as regularized
 import ca14lib.agents.offline.bcq as bcq
 import ca14lib.agents.offline.cql as cql
 import ca14lib.agents.offline.iql as iql
-from ca14lib.agents import Agent
-from ca14lib.data import Transitions
+from tests.agents.offline.planting import descend, end_at_cuts, endless, fault_table, sees
 
-Plant = Callable[[pytest.MonkeyPatch], None]
+FAULTS, fault = fault_table()
 
 REFERENCE = "three-updates-equal-the-reference"
 TRUNCATION = "an-update-ignores-truncation"
@@ -74,50 +68,8 @@ BALANCE = "the-policy-rests-where-value-and-likelihood-balance"
 HEAVY_WEIGHT = "a-heavy-weight-clones"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A planted fault: its algorithm, what it does, and the properties each of which must fail."""
-
-    algorithm: str
-    plant: Plant
-    caught_by: tuple[str, ...]
-
-
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(*caught_by: str) -> Callable[[Plant], Plant]:
-    """Register a fault under its function's name, ``algorithm_what_is_wrong``."""
-
-    def register(plant: Plant) -> Plant:
-        algorithm = plant.__name__.split("_")[0]
-        FAULTS[plant.__name__.replace("_", "-")] = Fault(algorithm, plant, caught_by)
-        return plant
-
-    return register
-
-
-def sees(cls: type[Agent], change: Callable[[Agent, Transitions], Transitions]) -> Plant:
-    """The agent's update gets a changed batch."""
-    healthy = cls.update
-    return lambda patch: patch.setattr(cls, "update", lambda self, batch: healthy(self, change(self, batch)))
-
-
 def taken(q: Tensor, action: Tensor) -> Tensor:
     return q.gather(1, action.unsqueeze(1)).squeeze(1)
-
-
-def end_at_cuts(agent: Agent, batch: Transitions) -> Transitions:
-    return replace(batch, terminated=batch.terminated | batch.truncated)
-
-
-def descend(loss, *optimizers):
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()
-    return loss.detach()
 
 
 # DQN
@@ -130,7 +82,7 @@ def dqn_truncation_ends_bootstrap(patch):
 
 @fault(TRUE_END, TD_TARGET, REFERENCE)
 def dqn_true_end_bootstraps(patch):
-    patch.setattr(dqn, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+    patch.setattr(dqn, "td_target", endless)
 
 
 @fault(TD_TARGET, REFERENCE, PROBE_DISCOUNT)
@@ -502,7 +454,7 @@ def iql_truncation_ends_bootstrap(patch):
 
 @fault(TRUE_END, TD_TARGET, REFERENCE)
 def iql_true_end_bootstraps(patch):
-    patch.setattr(iql, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+    patch.setattr(iql, "td_target", endless)
 
 
 @fault(TWINS)
@@ -638,7 +590,7 @@ def awr_truncation_ends_bootstrap(patch):
 
 @fault(TRUE_END, TD_TARGET, REFERENCE)
 def awr_true_end_bootstraps(patch):
-    patch.setattr(awr, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+    patch.setattr(awr, "td_target", endless)
 
 
 # Batch-constrained Q-learning
@@ -747,7 +699,7 @@ def bcq_truncation_ends_bootstrap(patch):
 
 @fault(TD_TARGET, REFERENCE)  # the errors of Huber's linear part leave the gradient as it is
 def bcq_true_end_bootstraps(patch):
-    patch.setattr(bcq, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+    patch.setattr(bcq, "td_target", endless)
 
 
 @fault(POLYAK, REFERENCE, PROBE_DISCOUNT)
@@ -820,7 +772,7 @@ def regularized_truncation_ends_bootstrap(patch):
 
 @fault(TRUE_END, TD_TARGET, REFERENCE)
 def regularized_true_end_bootstraps(patch):
-    patch.setattr(regularized, "td_target", lambda reward, terminated, value, discount: reward + discount * value)
+    patch.setattr(regularized, "td_target", endless)
 
 
 @fault(POLYAK, REFERENCE, PROBE_DISCOUNT)
