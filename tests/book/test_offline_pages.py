@@ -215,6 +215,14 @@ def test_scores_on_hopper_are_what_the_pages_say():
     assert table["random"].max() < 5
 
 
+def test_our_agents_learn_what_the_peers_learn():
+    table = rows("peer_quality")
+    ours, peers = (part.set_index("agent") for _, part in table.groupby(table["library"] != "ca14lib"))
+    assert len(ours) == 5
+    assert (ours["score_low"] <= peers["score_high"]).all()
+    assert (peers["score_low"] <= ours["score_high"]).all()
+
+
 def test_driving_agents_stand_as_the_page_says():
     table = rows("offline_driving").set_index("agent")
     agents = table.drop(["LoggedDriver", "RuleDriver"])
