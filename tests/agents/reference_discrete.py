@@ -93,14 +93,7 @@ class Reference(reference.Reference):
         assert advantage.min() < 0 < advantage.max()
         assert weight.min() < config.max_weight == weight.max()
 
-        def policy_loss() -> Tensor:
-            total = 0.0
-            for i in range(size):
-                odds = torch.exp(self.net("policy", batch.observation[i]))
-                total = total - weight[i] * torch.log(odds[batch.action[i]] / odds.sum())
-            return total / size
-
-        terms["policy_loss"] = self.descend("policy", policy_loss)
+        terms["policy_loss"] = self.clone_with_weights(batch, weight)
         following = self.net("value", batch.next_observation)[:, 0]
         target = batch.reward + config.discount * torch.where(batch.terminated, 0.0, 1.0) * following
         terms["q"] = self.net("critics.0", batch.observation)[rows, batch.action].mean()
@@ -112,6 +105,18 @@ class Reference(reference.Reference):
         terms["critic_loss"] = self.descend("critics", critic_loss)
         self.follow("target_critics", "critics")
         return terms
+
+    def clone_with_weights(self, batch: Transitions, weight: Tensor) -> Tensor:
+        """One step of the policy on the mean of −weight · log π(a | s), softmax written out; its loss before it."""
+
+        def policy_loss() -> Tensor:
+            total = 0.0
+            for i in range(len(batch)):
+                odds = torch.exp(self.net("policy", batch.observation[i]))
+                total = total - weight[i] * torch.log(odds[batch.action[i]] / odds.sum())
+            return total / len(batch)
+
+        return self.descend("policy", policy_loss)
 
     def awr(self, batch: Transitions) -> dict[str, Tensor]:
         size, config = len(batch), self.config
@@ -131,14 +136,7 @@ class Reference(reference.Reference):
         weight = torch.exp((advantage - mean) / (spread + 1e-5) / config.temperature).clamp(max=config.max_weight)
         assert weight.min() < config.max_weight == weight.max(), "the case needs weights on both sides of the clip"
 
-        def policy_loss() -> Tensor:
-            total = 0.0
-            for i in range(size):
-                odds = torch.exp(self.net("policy", batch.observation[i]))
-                total = total - weight[i] * torch.log(odds[batch.action[i]] / odds.sum())
-            return total / size
-
-        terms["policy_loss"] = self.descend("policy", policy_loss)
+        terms["policy_loss"] = self.clone_with_weights(batch, weight)
         terms["weight"] = weight.sum() / size
         return terms
 

@@ -45,7 +45,8 @@ def _entries(common: dict[str, Any], updates: int, settings: dict[str, AgentConf
     }  # fmt: skip
 
 
-# Pendulum's settings were chosen on seed 200 and up; Hopper's are those of the papers, but for width and length.
+# Pendulum's settings were chosen on seed 200 and up; Hopper's are those of the papers, but for width,
+# length and learning rate.
 TASKS = {
     "pendulum": Task(
         _entries(
