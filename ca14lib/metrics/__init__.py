@@ -1,6 +1,61 @@
 """Arrays in, numbers out."""
 
 from ca14lib.metrics.intervals import Interval, interquartile_mean, interval_table, iqm_interval
+from ca14lib.metrics.risk import (
+    RISK_MEASURES,
+    RiskMeasure,
+    conditional_value_at_risk,
+    entropic_risk,
+    mean_variance_risk,
+    return_conditional_value_at_risk,
+    return_value_at_risk,
+    risk_influence,
+    risk_interval,
+    value_at_risk,
+    value_at_risk_interval,
+)
+from ca14lib.metrics.safety import (
+    WorstEpisode,
+    constraint_satisfied,
+    cost_rate,
+    cumulative_violations,
+    exceedance_probability,
+    mean_excess,
+    safety_report,
+    safety_score,
+    time_in_violation,
+    violation_rate,
+    worst_episode,
+)
 from ca14lib.metrics.shares import normalized_score, share_of_range
 
-__all__ = ["Interval", "interquartile_mean", "interval_table", "iqm_interval", "normalized_score", "share_of_range"]
+__all__ = [
+    "Interval",
+    "interquartile_mean",
+    "interval_table",
+    "iqm_interval",
+    "normalized_score",
+    "share_of_range",
+    "RISK_MEASURES",
+    "RiskMeasure",
+    "value_at_risk",
+    "conditional_value_at_risk",
+    "entropic_risk",
+    "mean_variance_risk",
+    "return_value_at_risk",
+    "return_conditional_value_at_risk",
+    "risk_influence",
+    "risk_interval",
+    "value_at_risk_interval",
+    "WorstEpisode",
+    "constraint_satisfied",
+    "cost_rate",
+    "cumulative_violations",
+    "exceedance_probability",
+    "mean_excess",
+    "safety_report",
+    "safety_score",
+    "time_in_violation",
+    "violation_rate",
+    "worst_episode",
+]
