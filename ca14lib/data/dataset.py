@@ -208,7 +208,7 @@ class OfflineDataset:
         if not isinstance(self.action_space, gym.spaces.Discrete) or self.action_space.n != model.num_actions:
             raise ValueError(f"the model has {model.num_actions} actions, the data {self.action_space}")
         alive = np.flatnonzero(~model.terminal)
-        state = alive[row_index(model.observation[alive], self.transitions.observation.cpu().numpy())]
+        state = _shown_states(model, alive, self.transitions.observation.cpu().numpy())
         return state * model.num_actions + self.transitions.action.cpu().numpy() - int(self.action_space.start)
 
     def empirical_counts(self, model: TabularModel) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -218,8 +218,10 @@ class OfflineDataset:
         terminated = self.transitions.terminated.cpu().numpy()
         for ended in (False, True):  # a terminal state may look like another one
             candidates, rows = np.flatnonzero(model.terminal == ended), terminated == ended
+            if ended and model.horizon is not None:  # running out of time ends an episode in any state
+                candidates = np.concatenate([candidates, np.flatnonzero(~model.terminal)])
             seen = self.transitions.next_observation.cpu().numpy()[rows]
-            following[rows] = candidates[row_index(model.observation[candidates], seen)] if rows.any() else 0
+            following[rows] = _shown_states(model, candidates, seen) if rows.any() else 0
         counts = np.bincount(pair * states + following, minlength=states * actions * states)
         rewards = np.bincount(pair, self.transitions.reward.cpu().numpy().astype(np.float64), states * actions)
         return counts.reshape(states, actions, states).astype(np.int64), rewards.reshape(states, actions).astype(
@@ -284,6 +286,14 @@ class OfflineDataset:
             seed=self.seed,
             device=transitions.reward.device,
         )
+
+
+def _shown_states(model: TabularModel, candidates: NDArray[np.intp], observation: NDArray) -> NDArray[np.intp]:
+    """The first of the candidate states that looks like each observation ``[N, …]``; the time seen is left aside."""
+    table = model.observation[candidates]
+    if model.observes_time:
+        table, observation = table.reshape(len(table), -1), observation[:, :-1]
+    return candidates[row_index(table, observation)]
 
 
 def _tensor(name: str, values: ArrayLike | Tensor, size: int) -> Tensor:

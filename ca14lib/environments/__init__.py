@@ -7,19 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ca14lib.environments.batched import BatchedEnvironment, SingleEnvironment
+from ca14lib.environments.constrained import (
+    CostWrapper,
+    VectorCostWrapper,
+    from_safety_gymnasium,
+    to_safety_gymnasium,
+)
 from ca14lib.environments.grid import ACTION_NAMES, GridEnvironment, grid_picture, successor_table
 from ca14lib.environments.grid_world import GridWorld, GridWorldVector
 from ca14lib.environments.icu_sepsis import ICUSepsis, ICUSepsisVector
 from ca14lib.environments.probes import ProbeAction, ProbeDiscount, ProbeReward, ProbeTruncation, ProbeValue
-from ca14lib.environments.registration import ENVIRONMENTS
+from ca14lib.environments.reactor import Reactor, ReactorVector
+from ca14lib.environments.registration import CONTINUOUS_ENVIRONMENTS, ENVIRONMENTS, GYMNASIUM_TASKS
 from ca14lib.environments.river_swim import RiverSwim, RiverSwimVector, river_swim_model
+from ca14lib.environments.safe_cliff import SafeCliff, SafeCliffVector
+from ca14lib.environments.safe_driving import DrivingCost, driving_environment
+from ca14lib.environments.safe_grid import SAFE_GRID_LAYOUTS, SafeGrid, SafeGridLayout, SafeGridVector
 from ca14lib.environments.tabular import TabularEnvironment, uniform_policy
 from ca14lib.environments.tabular_model import TabularModel
+from ca14lib.environments.velocity import VELOCITY_LIMITS, VelocityCost, velocity_environment
 
 __all__ = [
     "ACTION_NAMES",
+    "CONTINUOUS_ENVIRONMENTS",
     "ENVIRONMENTS",
+    "GYMNASIUM_TASKS",
+    "VELOCITY_LIMITS",
     "BatchedEnvironment",
+    "CostWrapper",
+    "DrivingCost",
     "GridEnvironment",
     "GridWorld",
     "GridWorldVector",
@@ -30,18 +46,32 @@ __all__ = [
     "ProbeReward",
     "ProbeTruncation",
     "ProbeValue",
+    "Reactor",
+    "ReactorVector",
     "RiverSwim",
     "RiverSwimVector",
+    "SAFE_GRID_LAYOUTS",
+    "SafeCliff",
+    "SafeCliffVector",
+    "SafeGrid",
+    "SafeGridLayout",
+    "SafeGridVector",
     "SingleEnvironment",
     "TabularEnvironment",
     "TabularModel",
+    "VectorCostWrapper",
+    "VelocityCost",
     "batched_environment",
     "behaviour_policy",
+    "driving_environment",
+    "from_safety_gymnasium",
     "grid_picture",
     "river_swim_model",
     "successor_table",
     "tabular_model",
+    "to_safety_gymnasium",
     "uniform_policy",
+    "velocity_environment",
 ]
 
 
@@ -53,7 +83,8 @@ def batched_environment(environment: str | gym.Env | gym.vector.VectorEnv) -> Ba
     """
     if isinstance(environment, str):
         if environment not in gym.registry:
-            raise ValueError(f"unknown environment id {environment!r}; the course's are {', '.join(ENVIRONMENTS)}")
+            known = ", ".join(ENVIRONMENTS | CONTINUOUS_ENVIRONMENTS)
+            raise ValueError(f"unknown environment id {environment!r}; the course's are {known}")
         environment = gym.make(environment)
     found: Any = environment.unwrapped
     if isinstance(found, SingleEnvironment):

@@ -31,13 +31,15 @@ class BatchedEnvironment(gym.vector.VectorEnv):
     Args:
         num_envs: Number of copies, at least 1.
         observation_space: Observation space of one copy.
-        action_space: Action space of one copy; ``Discrete`` here.
+        action_space: Action space of one copy: ``Discrete`` from 0, or a bounded ``Box``.
         time_limit: Steps after which an episode is truncated, or None for no limit. The limit is an artefact of
             data collection: it sets ``truncated``, never ``terminated``, and is not observed.
+        horizon: Steps after which an episode is over because the task says so, or None: it sets ``terminated``, and
+            the subclass shows the remaining time in its observation (:meth:`_remaining`).
         render_mode: ``"rgb_array"`` or None.
 
     Raises:
-        ValueError: If ``num_envs``, ``time_limit`` or ``render_mode`` is out of range.
+        ValueError: If ``num_envs``, ``time_limit``, ``horizon`` or ``render_mode`` is out of range.
     """
 
     metadata = {
@@ -50,12 +52,15 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         self,
         num_envs: int,
         observation_space: gym.Space,
-        action_space: gym.spaces.Discrete,
+        action_space: gym.spaces.Discrete | gym.spaces.Box,
         *,
         time_limit: int | None,
+        horizon: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         require_integer("num_envs", num_envs, 1)
+        if horizon is not None:
+            require_integer("horizon (None for no limit)", horizon, 1)
         if time_limit is not None:
             require_integer("time_limit (None for no limit)", time_limit, 1)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -65,9 +70,8 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         self.single_action_space = action_space
         self.observation_space = gym.vector.utils.batch_space(observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(action_space, num_envs)
-        self.time_limit = time_limit
+        self.time_limit, self.horizon = time_limit, horizon
         self.render_mode = render_mode
-        self._num_actions = int(action_space.n)
         self._elapsed = np.zeros(num_envs, dtype=np.int32)
         self._started = False
 
@@ -81,7 +85,7 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         """Put initial states at the given copies."""
         raise NotImplementedError
 
-    def _transition(self, action: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _transition(self, action: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Advance the state of every copy by one step; return reward ``[N]`` and terminated ``[N]``."""
         raise NotImplementedError
 
@@ -123,8 +127,8 @@ class BatchedEnvironment(gym.vector.VectorEnv):
     ) -> tuple[NDArray, dict[str, Any]]:
         """Reset every copy. A seed makes all that follows reproducible for the same ``num_envs`` and actions."""
         super().reset(seed=seed)
-        self._place(slice(None), self._restart(self.num_envs, options))
         self._elapsed[:] = 0
+        self._place(slice(None), self._restart(self.num_envs, options))
         self._started = True
         return self._observe(), self._information()
 
@@ -143,17 +147,24 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         where = np.flatnonzero(ended)
         if where.size:
             final, final_info = observation, info
-            self._place(where, self._restart(where.size, None))
             self._elapsed[where] = 0
+            self._place(where, self._restart(where.size, None))
             observation, info = self._observe(), self._information()
             info["final_obs"], info["_final_obs"] = final, ended
             info["final_info"], info["_final_info"] = final_info, ended
         return observation, reward, terminated, truncated, info
 
-    def advance(self, action: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    def _remaining(self) -> NDArray[np.float32]:
+        """Share of the horizon that is left to every copy, ``[N]``, from 1 at the start to 0 at the end."""
+        assert self.horizon is not None
+        return ((self.horizon - self._elapsed) / self.horizon).astype(np.float32)
+
+    def advance(self, action: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """One step of the dynamics without automatic reset: the only place that truncates."""
         reward, terminated = self._transition(action)
         self._elapsed += 1
+        if self.horizon is not None:
+            terminated = terminated | (self._elapsed >= self.horizon)
         if self.time_limit is None:
             truncated = np.zeros(self.num_envs, dtype=np.bool_)
         else:
@@ -168,18 +179,28 @@ class BatchedEnvironment(gym.vector.VectorEnv):
         self._require_start()
         return tuple(self._frame(index) for index in range(self.num_envs))
 
-    def _checked(self, actions: NDArray) -> NDArray[np.int64]:
-        """The actions as integers, or an error that says what is wrong with them."""
+    def _checked(self, actions: NDArray) -> NDArray:
+        """The actions as integers or float64 within their bounds, or an error that says what is wrong with them."""
         self._require_start()
         actions = np.asarray(actions)
+        space = self.single_action_space
+        if isinstance(space, gym.spaces.Box):
+            if actions.shape != (self.num_envs, *space.shape):
+                raise ValueError(f"actions must have shape {(self.num_envs, *space.shape)}, got {actions.shape}")
+            inside = (actions >= space.low) & (actions <= space.high)  # NaN is not
+            if not inside.all():
+                raise ValueError(f"actions must lie in {space}, got {actions[~inside][0]}")
+            return actions.astype(np.float64, copy=False)
+        assert isinstance(space, gym.spaces.Discrete)
+        count = int(space.n)
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), got {actions.shape}")
         if actions.dtype.kind not in "iu":
             raise TypeError(f"actions must be integers, got dtype {actions.dtype}")
         # as unsigned, a negative action is a huge one: one pass checks both ends
-        if actions.astype(np.uint64, copy=False).max() >= self._num_actions:
-            wrong = actions[(actions < 0) | (actions >= self._num_actions)][0]
-            raise ValueError(f"actions must lie in 0…{self._num_actions - 1}, got {wrong}")
+        if actions.astype(np.uint64, copy=False).max() >= count:
+            wrong = actions[(actions < 0) | (actions >= count)][0]
+            raise ValueError(f"actions must lie in 0…{count - 1}, got {wrong}")
         return actions.astype(np.int64, copy=False)
 
     def _require_start(self) -> None:
@@ -239,10 +260,15 @@ class SingleEnvironment(gym.Env):
         if self._ended:
             raise gym.error.ResetNeeded("the episode has ended: call reset() before the next step")
         action = np.asarray(action)
-        if action.size != 1:
-            raise ValueError(f"action must be one integer, got shape {action.shape}")
+        shape = self.action_space.shape or ()
+        if action.size != np.prod(shape, dtype=int):
+            raise ValueError(
+                f"action must be one element of {self.action_space}, got shape {action.shape}"
+                if shape
+                else f"action must be one integer, got shape {action.shape}"
+            )
         batched = self.batched
-        reward, terminated, truncated = batched.advance(batched._checked(action.reshape(1)))
+        reward, terminated, truncated = batched.advance(batched._checked(action.reshape(1, *shape)))
         self._ended = bool(terminated[0] or truncated[0])
         observation, info = batched._observe(), batched._information()
         return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first_of_each(info)

@@ -54,6 +54,7 @@ class GridEnvironment(BatchedEnvironment):
         goal_reward: Reward of the step that does, instead of ``step_reward``.
         walls: Cells that cannot be entered.
         time_limit: Artificial limit, or None.
+        horizon: Steps after which the task is over, or None; with one the observation is ``[x, y, share left]``.
         render_mode: ``"rgb_array"`` or None.
     """
 
@@ -69,6 +70,7 @@ class GridEnvironment(BatchedEnvironment):
         goal_reward: float,
         walls: Sequence[Cell] = (),
         time_limit: int | None,
+        horizon: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         if width < 1 or height < 1 or width * height < 2:
@@ -78,10 +80,11 @@ class GridEnvironment(BatchedEnvironment):
                 raise ValueError(f"{name} must lie on the {width} × {height} grid, got {tuple(cell)}")
         if tuple(start) == tuple(goal) or {tuple(start), tuple(goal)} & {tuple(wall) for wall in walls}:
             raise ValueError(f"start {tuple(start)}, goal {tuple(goal)} and walls must be different cells")
-        space = gym.spaces.Box(
-            np.zeros(2, dtype=np.float32), np.array([width - 1, height - 1], dtype=np.float32), dtype=np.float32
+        high = [width - 1, height - 1] if horizon is None else [width - 1, height - 1, 1]
+        space = gym.spaces.Box(np.zeros(len(high), np.float32), np.array(high, np.float32), dtype=np.float32)
+        super().__init__(
+            num_envs, space, gym.spaces.Discrete(4), time_limit=time_limit, horizon=horizon, render_mode=render_mode
         )
-        super().__init__(num_envs, space, gym.spaces.Discrete(4), time_limit=time_limit, render_mode=render_mode)
         self.width, self.height, self.start, self.goal, self.walls = width, height, start, goal, list(walls)
         self.step_reward, self.goal_reward = float(step_reward), float(goal_reward)
         self._start_cell, self._goal_cell = self.cell_index(start), self.cell_index(goal)
@@ -107,10 +110,14 @@ class GridEnvironment(BatchedEnvironment):
             terminal=terminal,
             initial=np.eye(cells)[self._start_cell],
             observation=self._observation_table,
+            horizon=self.horizon,
+            observes_time=self.horizon is not None,
         )
 
     def state_index(self, observation: NDArray) -> NDArray[np.intp]:
         cell = np.asarray(observation)
+        if self.horizon is not None:
+            cell = cell[..., :2]
         index = cell.reshape(-1, 2).astype(np.intp)
         inside = (
             (cell.reshape(-1, 2) == index).all(1) & (index >= 0).all(1) & (index < (self.width, self.height)).all(1)
@@ -131,7 +138,8 @@ class GridEnvironment(BatchedEnvironment):
         return np.where(terminated, self.goal_reward, self.step_reward), terminated
 
     def _observe(self) -> NDArray[np.float32]:
-        return self._packed_observation.take(self._cell).view(np.float32).reshape(self.num_envs, 2)
+        cell = self._packed_observation.take(self._cell).view(np.float32).reshape(self.num_envs, 2)
+        return cell if self.horizon is None else np.column_stack([cell, self._remaining()])
 
     def _frame(self, index: int) -> NDArray[np.uint8]:
         x, y = divmod(int(self._cell[index]), self.height)

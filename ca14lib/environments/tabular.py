@@ -42,10 +42,13 @@ def _samplers(model: TabularModel) -> tuple[CategoricalRows, CategoricalRows]:
 
 
 class TabularEnvironment(BatchedEnvironment):
-    """Simulates a tabular model.
+    """Simulates a tabular model, its horizon included: a horizon ends the episode (``terminated``).
+
+    ``info["cost"]``, if the model has costs, is ``[N]`` for one cost function and ``[N, K]`` for several.
 
     Args:
-        model: The problem. Its observations are integers (then the space is ``Discrete``) or vectors (``Box``).
+        model: The problem. Its observations are integers (then the space is ``Discrete``) or vectors (``Box``); where
+            the agent sees the remaining time, they are vectors, as :meth:`TabularModel.timed_observation` has them.
         num_envs: Number of copies.
         time_limit: Artificial limit; None for none.
         render_mode: None; a subclass with a picture allows more.
@@ -56,15 +59,22 @@ class TabularEnvironment(BatchedEnvironment):
     ) -> None:
         observation = model.observation
         space: gym.Space
-        if observation.ndim == 1 and observation.dtype.kind in "iu":
+        if observation.ndim == 1 and observation.dtype.kind in "iu" and not model.observes_time:
             space = gym.spaces.Discrete(int(observation.max()) + 1)
             observation = observation.astype(np.int64)
         else:
             observation = observation.reshape(model.num_states, -1).astype(np.float32)
             low, high = observation.min(axis=0), observation.max(axis=0)
+            if model.observes_time:
+                low, high = np.append(low, np.float32(0)), np.append(high, np.float32(1))
             space = gym.spaces.Box(low, np.where(high > low, high, low + 1), dtype=np.float32)
         super().__init__(
-            num_envs, space, gym.spaces.Discrete(model.num_actions), time_limit=time_limit, render_mode=render_mode
+            num_envs,
+            space,
+            gym.spaces.Discrete(model.num_actions),
+            time_limit=time_limit,
+            horizon=model.horizon,
+            render_mode=render_mode,
         )
         self.model = model
         self._observation_table = observation
@@ -97,6 +107,8 @@ class TabularEnvironment(BatchedEnvironment):
             ):
                 raise ValueError(f"observations must be states in 0…{self.model.num_states - 1}, got {observation}")
             return state.astype(np.intp)
+        if self.model.observes_time:
+            observation = np.asarray(observation)[..., :-1]
         return row_index(self._observation_table, observation)
 
     def _restart(self, count: int, options: dict[str, Any] | None) -> NDArray[np.intp]:
@@ -116,10 +128,13 @@ class TabularEnvironment(BatchedEnvironment):
         return reward, self.model.terminal[successor]
 
     def _observe(self) -> NDArray:
-        return self._observation_table[self._state]
+        shown = self._observation_table[self._state]
+        return np.column_stack([shown, self._remaining()]) if self.model.observes_time else shown
 
     def _information(self) -> dict[str, Any]:
-        return {"cost": self._cost.copy()} if self.model.num_costs else {}
+        if not self.model.num_costs:
+            return {}
+        return {"cost": self._cost[:, 0].copy() if self.model.num_costs == 1 else self._cost.copy()}
 
 
 def uniform_policy(model: TabularModel) -> NDArray[np.float64]:

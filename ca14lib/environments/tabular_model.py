@@ -23,6 +23,8 @@ class TabularModel:
         observation: What the agent sees in each state, shape ``[S, …]``.
         action_mask: True where an action is allowed, shape ``[S, A]``, or None for all.
         horizon: Number of steps if the time limit is part of the task, else None.
+        observes_time: True if the agent also sees the share of the horizon that is left, as one more number behind
+            ``observation`` (:meth:`timed_observation`); needs a horizon.
 
     Raises:
         ValueError: Naming the argument, if shapes disagree, a probability is not one, or a value is not finite.
@@ -36,6 +38,7 @@ class TabularModel:
     observation: NDArray = None  # type: ignore[assignment]
     action_mask: NDArray[np.bool_] | None = None
     horizon: int | None = None
+    observes_time: bool = False
 
     def __post_init__(self) -> None:
         transition = _finite("transition", self.transition)
@@ -78,6 +81,8 @@ class TabularModel:
                 raise ValueError(f"action_mask allows no action in state {np.flatnonzero(~mask.any(axis=1))[0]}")
         if self.horizon is not None and self.horizon < 1:
             raise ValueError(f"horizon must be at least 1 or None, got {self.horizon}")
+        if self.observes_time and self.horizon is None:
+            raise ValueError("observes_time needs a horizon, got None: without one there is no remaining time to see")
 
         transition[terminal] = np.eye(states)[terminal][:, None, :]
         reward[terminal] = 0.0
@@ -89,6 +94,21 @@ class TabularModel:
             if value is not None:
                 value.flags.writeable = False
             object.__setattr__(self, name, value)
+
+    def timed_observation(self, step: int) -> NDArray[np.float32]:
+        """What the agent sees in every state after ``step`` steps, ``[S, D + 1]``: the remaining share comes last.
+
+        Raises:
+            ValueError: If the agent does not see the time, or the step is not in 0…horizon.
+        """
+        if not self.observes_time:
+            raise ValueError("this model's agent does not see the remaining time: observes_time is False")
+        assert self.horizon is not None
+        if not 0 <= step <= self.horizon:
+            raise ValueError(f"step must lie in 0…{self.horizon}, got {step}")
+        table = np.asarray(self.observation, dtype=np.float32).reshape(self.num_states, -1)
+        left = np.full((self.num_states, 1), (self.horizon - step) / self.horizon, dtype=np.float32)
+        return np.concatenate([table, left], axis=1)
 
     @property
     def num_states(self) -> int:

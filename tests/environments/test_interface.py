@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as stable_baselines_check
 
 from ca14lib.environments import (
+    CONTINUOUS_ENVIRONMENTS,
     ENVIRONMENTS,
     BatchedEnvironment,
     GridWorld,
@@ -19,15 +20,20 @@ from ca14lib.environments import (
     tabular_model,
 )
 
-IDS = list(ENVIRONMENTS)
-STOCHASTIC = ["CA14/RiverSwim-v0", "CA14/ICUSepsis-v0", "CA14/ProbeValue-v0"]
-WITH_PICTURE = ["CA14/GridWorld-v0", "CA14/RiverSwim-v0"]
+IDS = [*ENVIRONMENTS, *CONTINUOUS_ENVIRONMENTS]
+STOCHASTIC = [
+    "CA14/RiverSwim-v0", "CA14/ICUSepsis-v0", "CA14/ProbeValue-v0", "CA14/SafeCliff-v0", "CA14/Reactor-v0",
+]  # fmt: skip
+WITH_PICTURE = ["CA14/GridWorld-v0", "CA14/RiverSwim-v0", "CA14/SafeGrid-v0", "CA14/SafeCliff-v0"]
 every_id = pytest.mark.parametrize("environment_id", IDS)
+every_finite_id = pytest.mark.parametrize("environment_id", ENVIRONMENTS)
 
 
 def actions_of(environment_id: str, steps: int, copies: int) -> np.ndarray:
-    actions = tabular_model(environment_id).num_actions
-    return np.random.default_rng(7).integers(actions, size=(steps, copies))
+    space, rng = gym.make(environment_id).action_space, np.random.default_rng(7)
+    if isinstance(space, gym.spaces.Discrete):
+        return rng.integers(space.n, size=(steps, copies))
+    return rng.uniform(space.low, space.high, size=(steps, copies, *space.shape)).astype(space.dtype)
 
 
 def run(environment: gym.vector.VectorEnv, seed: int | None, actions: np.ndarray) -> list:
@@ -121,10 +127,13 @@ def test_another_seed_gives_another_run(environment_id):
 @pytest.mark.parametrize("environment_id", STOCHASTIC)
 def test_copies_of_a_batch_are_independent(environment_id):
     environment = gym.make_vec(environment_id, num_envs=64)
-    actions = np.zeros((20, 64), dtype=int) + tabular_model(environment_id).num_actions - 1
-    observation = np.array([step[0] for step in run(environment, 3, actions)]).reshape(21, 64)
-    assert len(np.unique(observation, axis=1).T) > 16 or environment_id == "CA14/ProbeValue-v0"
-    assert (observation != observation[:, :1]).any()
+    # the same actions in every copy
+    actions = np.repeat(actions_of(environment_id, 20, 1), 64, axis=1)
+    if "RiverSwim" in environment_id or "Sepsis" in environment_id:
+        actions[:] = environment.single_action_space.n - 1
+    observation = np.array([step[0] for step in run(environment, 3, actions)]).reshape(21, 64, -1)
+    different = len(np.unique(observation, axis=1).swapaxes(0, 1))
+    assert different > {"CA14/ProbeValue-v0": 1, "CA14/SafeCliff-v0": 8}.get(environment_id, 16)
 
 
 @pytest.mark.parametrize("environment_id", STOCHASTIC)
@@ -192,7 +201,7 @@ def test_single_environment_equals_a_batch_of_one_step_by_step(environment_id):
     (observation, info), (batch, batch_info) = single.reset(seed=21), vector.reset(seed=21)
     np.testing.assert_array_equal(observation, batch[0])
     episodes = 0
-    for (action,) in actions_of(environment_id, 400, 1):
+    for (action,) in actions_of(environment_id, 650, 1):
         observation, reward, terminated, truncated, info = single.step(action)
         batch, rewards, terminations, truncations, batch_info = vector.step(np.array([action]))
         assert (reward, terminated, truncated) == (rewards[0], terminations[0], truncations[0])
@@ -213,11 +222,12 @@ def test_single_environment_equals_a_batch_of_one_step_by_step(environment_id):
 @every_id
 def test_single_environment_never_resets_itself(environment_id):
     environment = gym.make(environment_id, disable_env_checker=True)
+    actions = actions_of(environment_id, 2_000, 1)[:, 0]
     with pytest.raises(gym.error.ResetNeeded):
-        environment.unwrapped.step(0)
+        environment.unwrapped.step(actions[0])
     environment.reset(seed=0)
     ended = False
-    for action in np.random.default_rng(0).integers(environment.action_space.n, size=2_000):
+    for action in actions:
         last, _, terminated, truncated, _ = environment.step(action)
         if ended := terminated or truncated:
             break
@@ -225,17 +235,17 @@ def test_single_environment_never_resets_itself(environment_id):
     kept = last.copy()
     for _ in range(2):
         with pytest.raises(gym.error.ResetNeeded, match="reset"):
-            environment.step(0)
+            environment.step(actions[0])
     np.testing.assert_array_equal(last, kept)
     environment.reset()
-    environment.step(0)
+    environment.step(actions[0])
 
 
 @every_id
 def test_batch_must_be_reset_before_its_first_step(environment_id):
     environment = gym.make_vec(environment_id, num_envs=2)
     with pytest.raises(gym.error.ResetNeeded, match="reset"):
-        environment.step(np.zeros(2, dtype=int))
+        environment.step(actions_of(environment_id, 1, 2)[0])
 
 
 @every_id
@@ -285,9 +295,52 @@ def test_spawned_batch_has_the_same_problem_and_its_own_state(environment_id):
     environment = batched_environment(environment_id)
     spawned = environment.spawn(6)
     assert (type(spawned), spawned.num_envs) == (type(environment), 6)
-    assert spawned.time_limit == environment.time_limit
+    assert (spawned.time_limit, spawned.horizon) == (environment.time_limit, environment.horizon)
     assert spawned.single_observation_space == environment.single_observation_space
-    np.testing.assert_array_equal(spawned.tabular_model().transition, environment.tabular_model().transition)
+    assert spawned.single_action_space == environment.single_action_space
+    if environment_id in ENVIRONMENTS:
+        np.testing.assert_array_equal(spawned.tabular_model().transition, environment.tabular_model().transition)
+
+
+@pytest.mark.parametrize("environment_id", CONTINUOUS_ENVIRONMENTS)
+def test_environment_that_cannot_be_enumerated_says_so(environment_id):
+    with pytest.raises(ValueError, match="no tabular model"):
+        tabular_model(environment_id)
+    assert batched_environment(environment_id).behaviours() == {}
+
+
+@every_id
+def test_costs_are_finite_not_negative_and_zero_at_a_start(environment_id):
+    environment = gym.make_vec(environment_id, num_envs=16)
+    _, info = environment.reset(seed=1)
+    if "cost" not in info:
+        assert environment_id not in ENVIRONMENTS or tabular_model(environment_id).num_costs == 0
+        return
+    assert (info["cost"] == 0).all()
+    width = info["cost"].shape[1:]
+    if environment_id in ENVIRONMENTS:
+        assert (width or (1,)) == (tabular_model(environment_id).num_costs,)
+        assert width != (1,), "a single cost has no axis of its own"
+    for action in actions_of(environment_id, 60, 16):
+        *_, info = environment.step(action)
+        for cost in (info["cost"], info.get("final_info", info)["cost"]):
+            assert cost.shape == (16, *width)
+            assert (np.isfinite(cost) & (cost >= 0)).all()
+
+
+@every_id
+def test_horizon_terminates_and_time_limit_truncates(environment_id):
+    """Each on its step exactly, and an environment has one of them at most."""
+    environment = gym.make_vec(environment_id, num_envs=8).unwrapped
+    assert environment.horizon is None or environment.time_limit is None
+    elapsed = np.zeros(8, dtype=int)
+    environment.reset(seed=2)
+    for action in actions_of(environment_id, 2 * (environment.horizon or environment.time_limit or 10), 8):
+        *_, terminated, truncated, _ = environment.step(action)
+        elapsed += 1
+        np.testing.assert_array_equal(truncated, (elapsed == environment.time_limit) & ~terminated)
+        assert terminated[elapsed == environment.horizon].all()
+        elapsed[terminated | truncated] = 0
 
 
 def test_spawned_batch_keeps_the_constructors_arguments():
@@ -297,7 +350,7 @@ def test_spawned_batch_keeps_the_constructors_arguments():
     assert (river.length, river.time_limit) == (8, None)
 
 
-@every_id
+@every_finite_id
 def test_behaviours_are_probability_tables_over_the_models_states(environment_id):
     environment, model = batched_environment(environment_id), tabular_model(environment_id)
     behaviours = environment.behaviours()
@@ -308,7 +361,7 @@ def test_behaviours_are_probability_tables_over_the_models_states(environment_id
         np.testing.assert_allclose(table.sum(axis=1), 1.0, atol=1e-12)
 
 
-@every_id
+@every_finite_id
 def test_model_is_the_same_by_id_by_single_and_by_batch(environment_id):
     models = [
         tabular_model(environment_id),

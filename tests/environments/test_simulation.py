@@ -16,37 +16,69 @@ STEPS = {"CA14/RiverSwim-v0": 300, "CA14/ICUSepsis-v0": 300}
 
 
 def state_numbers(model: TabularModel, observation: np.ndarray, ended: np.ndarray) -> np.ndarray:
-    """The state that each observation shows, told apart by whether it ended the episode; written anew for this test."""
+    """The state that each observation shows, told apart by whether it ended the episode; written anew for this test.
+
+    Under a horizon any state may end an episode: there the observation alone must tell the states apart.
+    """
     table = np.asarray(model.observation, dtype=float).reshape(model.num_states, -1)
+    shown = observation.reshape(len(ended), -1)[:, : table.shape[1]].astype(float)
     weights = 1_000.0 ** np.arange(1, table.shape[1] + 1)  # the course's observations are small whole numbers
-    codes = table @ weights + model.terminal
+    told_apart = model.horizon is None
+    codes = table @ weights + told_apart * model.terminal
     assert len(set(codes)) == model.num_states, "states that look alike cannot be told apart here"
     order = np.argsort(codes)
-    wanted = observation.reshape(len(ended), -1) @ weights + ended
+    wanted = shown @ weights + told_apart * ended
     found = order[np.searchsorted(codes[order], wanted).clip(max=len(codes) - 1)]
     assert (codes[found] == wanted).all(), "an observation shows no state of the model"
     return found
 
 
 def transitions_of(environment_id: str, steps: int) -> dict[str, np.ndarray]:
-    """Steps of uniformly random actions as arrays over time and copies in a row."""
+    """Steps of uniformly random actions as arrays over time and copies in a row, with ``cost`` if the model has any.
+
+    On the way: the clock that is counted here must be the one that the agent is shown.
+    """
     model = tabular_model(environment_id)
     environment = gym.make_vec(environment_id, num_envs=COPIES)
     rng = np.random.default_rng(123)
-    observation, _ = environment.reset(seed=456)
+    observation, info = environment.reset(seed=456)
     never = np.zeros(COPIES, dtype=bool)
     state = first = state_numbers(model, observation, never)
-    columns: dict[str, list] = {name: [] for name in ("state", "action", "reward", "next", "terminated", "truncated")}
+    elapsed = np.zeros(COPIES, dtype=int)
+    names = ["state", "action", "reward", "next", "terminated", "truncated", "elapsed"]
+    columns: dict[str, list] = {name: [] for name in [*names, *["cost"] * (model.num_costs > 0)]}
     starts = [first]
+    assert_clock_is_shown(model, observation, elapsed)
     for _ in range(steps):
         action = rng.integers(model.num_actions, size=COPIES)
         observation, reward, terminated, truncated, info = environment.step(action)
-        following = state_numbers(model, info.get("final_obs", observation), terminated)
-        for name, value in zip(columns, (state, action, reward, following, terminated, truncated), strict=True):
+        ended = terminated | truncated
+        elapsed = elapsed + 1
+        last, last_info = (info["final_obs"], info["final_info"]) if ended.any() else (observation, info)
+        assert_clock_is_shown(model, last, elapsed)
+        following = state_numbers(model, last, terminated)
+        values = [state, action, reward, following, terminated, truncated, elapsed]
+        if model.num_costs:
+            values.append(last_info["cost"].reshape(COPIES, -1))
+            assert (info["cost"][ended] == 0).all()  # a new episode has cost nothing yet
+        for name, value in zip(columns, values, strict=True):
             columns[name].append(value)
         state = state_numbers(model, observation, never)
-        starts.append(state[terminated | truncated])
+        elapsed = np.where(ended, 0, elapsed)
+        assert_clock_is_shown(model, observation, elapsed)
+        starts.append(state[ended])
     return {name: np.concatenate(value) for name, value in columns.items()} | {"start": np.concatenate(starts)}
+
+
+def assert_clock_is_shown(model: TabularModel, observation: np.ndarray, elapsed: np.ndarray) -> None:
+    """The last number of an observation is the share of the horizon that is left, where the agent sees the time."""
+    if model.observes_time:
+        share = ((model.horizon - elapsed) / model.horizon).astype(np.float32)
+        np.testing.assert_array_equal(observation[:, -1], share)
+        for step in {0, 1, model.horizon // 2, model.horizon} & set(elapsed.tolist()):
+            shown = model.timed_observation(step)
+            copy = int(np.flatnonzero(elapsed == step)[0])
+            assert (shown == observation[copy]).all(axis=1).sum() == 1
 
 
 def chi_square(count: np.ndarray, probability: np.ndarray) -> tuple[float, int]:
@@ -73,7 +105,15 @@ def test_simulation_agrees_with_the_model(environment_id):
     assert (probability > 0).all(), "a transition of probability 0 was seen"
     reward = model.reward[state, action] if model.reward.ndim == 2 else model.reward[state, action, following]
     np.testing.assert_array_equal(seen["reward"], reward)
-    np.testing.assert_array_equal(seen["terminated"], model.terminal[following])
+    out_of_time = False if model.horizon is None else seen["elapsed"] == model.horizon
+    np.testing.assert_array_equal(seen["terminated"], model.terminal[following] | out_of_time)
+    if model.horizon is not None:
+        assert (seen["elapsed"] <= model.horizon).all()
+        assert out_of_time.any(), "the horizon was never reached: the test needs more steps"
+    if model.num_costs:
+        pairs = model.cost[:, state, action]  # [K, N] or [K, N, S]
+        cost = pairs if model.cost.ndim == 3 else np.take_along_axis(pairs, following[None, :, None], axis=2)[..., 0]
+        np.testing.assert_array_equal(seen["cost"], cost.T)
     assert not (seen["terminated"] & seen["truncated"]).any()
     assert not model.terminal[state].any()
 

@@ -148,3 +148,108 @@ def test_uniform_policy_shares_equally_among_allowed_actions():
         action_mask=[[True, False, True], [False, True, False]],
     )
     assert uniform_policy(model).tolist() == [[0.5, 0, 0.5], [0, 1, 0]]
+
+
+# Horizons
+
+
+def random_model(seed: int, *, horizon: int | None, observes_time: bool, vectors: bool, costs: int = 1) -> TabularModel:
+    rng = np.random.default_rng(seed)
+    return TabularModel(
+        transition=rng.dirichlet(np.full(5, 0.5), size=(5, 2)),
+        reward=rng.normal(size=(5, 2, 5)),
+        cost=rng.random((costs, 5, 2, 5)),
+        terminal=[False] * 4 + [True],
+        observation=[[0.5 * s, s % 2] for s in range(5)] if vectors else np.arange(5),
+        horizon=horizon,
+        observes_time=observes_time,
+    )
+
+
+def assert_horizon_is_simulated(environment: TabularEnvironment, steps: int = 60) -> None:
+    """Ends in a terminal state or at the horizon, called a termination; the time left is shown if the model says so."""
+    model, rng = environment.model, np.random.default_rng(1)
+    elapsed = np.zeros(environment.num_envs, dtype=int)
+    table = np.asarray(model.observation, dtype=np.float32).reshape(5, -1)
+
+    def states_shown(observation: np.ndarray) -> np.ndarray:
+        assert observation.dtype == np.float32 or not model.observes_time
+        observation = observation.reshape(len(observation), -1)
+        if model.observes_time:
+            left = (model.horizon - elapsed) / model.horizon
+            np.testing.assert_array_equal(observation[:, -1], left.astype(np.float32))
+            np.testing.assert_array_equal(environment.state_index(observation), environment._state)
+            observation = observation[:, :-1]
+        return (observation[:, None] == table).all(axis=2).argmax(axis=1)
+
+    observation, info = environment.reset(seed=0)
+    assert (info["cost"] == 0).all()
+    assert all(row in environment.single_observation_space for row in observation)
+    state, endings = states_shown(observation), 0
+    for _ in range(steps):
+        action = rng.integers(2, size=environment.num_envs)
+        observation, reward, terminated, truncated, info = environment.step(action)
+        elapsed += 1
+        last, last_info = (info["final_obs"], info["final_info"]) if terminated.any() else (observation, info)
+        shown = last.reshape(len(last), -1)[:, : table.shape[1]]
+        following = (shown[:, None] == table).all(axis=2).argmax(axis=1)
+        if model.observes_time:
+            left = (model.horizon - elapsed) / model.horizon
+            np.testing.assert_array_equal(last[:, -1], left.astype(np.float32))
+        assert not truncated.any()
+        np.testing.assert_array_equal(terminated, model.terminal[following] | (elapsed == model.horizon))
+        np.testing.assert_array_equal(reward, model.reward[state, action, following])
+        np.testing.assert_array_equal(
+            last_info["cost"].reshape(len(last), -1), model.cost[:, state, action, following].T
+        )
+        endings += (terminated & ~model.terminal[following]).sum()
+        elapsed[terminated] = 0
+        state = states_shown(observation)
+    assert model.horizon is None or endings > 0
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+@pytest.mark.parametrize(("horizon", "observes_time"), [(4, True), (1, True), (4, False), (None, False)])
+def test_horizon_is_simulated_and_the_time_is_seen_where_the_model_says_so(horizon, observes_time, vectors):
+    model = random_model(3, horizon=horizon, observes_time=observes_time, vectors=vectors)
+    environment = TabularEnvironment(model, 12)
+    assert (environment.horizon, environment.spawn(3).horizon) == (horizon, horizon)
+    assert_horizon_is_simulated(environment)
+
+
+class EndsLate(TabularEnvironment):
+    def advance(self, action):
+        self.horizon += 1
+        result = super().advance(action)
+        self.horizon -= 1
+        return result
+
+
+class ShowsTheTimePassed(TabularEnvironment):
+    def _remaining(self):
+        return 1 - super()._remaining()
+
+
+class ForgetsToRestartTheClock(TabularEnvironment):
+    def _remaining(self):
+        self._shown = np.minimum(getattr(self, "_shown", 1.0), super()._remaining())
+        return self._shown
+
+
+class ShowsNoTime(TabularEnvironment):
+    def _remaining(self):
+        return np.ones(self.num_envs, np.float32)
+
+
+@pytest.mark.parametrize("faulty", [EndsLate, ShowsTheTimePassed, ForgetsToRestartTheClock, ShowsNoTime])
+def test_check_of_the_horizon_notices_the_fault(faulty):
+    model = random_model(3, horizon=4, observes_time=True, vectors=True)
+    with pytest.raises(AssertionError):
+        assert_horizon_is_simulated(faulty(model, 12))
+
+
+@pytest.mark.parametrize(("costs", "shape"), [(1, (6,)), (3, (6, 3))])
+def test_a_single_cost_has_no_axis_of_its_own(costs, shape):
+    environment = TabularEnvironment(random_model(0, horizon=None, observes_time=False, vectors=False, costs=costs), 6)
+    assert environment.reset(seed=0)[1]["cost"].shape == shape
+    assert environment.step(np.zeros(6, dtype=int))[-1]["cost"].shape == shape
