@@ -23,18 +23,33 @@ from ca14lib.agents.offline import (
     DiscreteCQL,
     DiscreteIQL,
 )
+from ca14lib.agents.on_policy import OnPolicyAgent, OnPolicyConfig
+from ca14lib.agents.ppo import PPO, PPOConfig
 from ca14lib.agents.sac import SAC, SACConfig
+from ca14lib.agents.safe import (
+    CPO,
+    CVaRPolicyGradient,
+    FixedPenalty,
+    PIDLagrangian,
+    PPOLagrangian,
+    RiskSensitivePolicyGradient,
+    SafePolicyGradient,
+)
 from ca14lib.data import Normalizer
 
 __all__ = [
     "AGENTS",
     "DQN",
+    "PPO",
     "SAC",
     "Agent",
     "AgentConfig",
     "ContinuousAgent",
     "DQNConfig",
     "DiscreteAgent",
+    "OnPolicyAgent",
+    "OnPolicyConfig",
+    "PPOConfig",
     "SACConfig",
     "ValueAgent",
     "agent_class",
@@ -47,6 +62,8 @@ AGENTS: dict[str, type[Agent]] = {
     for cls in (
         DQN, DiscreteBC, DiscreteBCRegularized, DiscreteAWR, DiscreteBCQ, DiscreteCQL, DiscreteIQL,
         SAC, BC, AWR, BCQ, CQL, IQL, TD3BC,
+        PPO, PPOLagrangian, PIDLagrangian, FixedPenalty, CPO,
+        SafePolicyGradient, CVaRPolicyGradient, RiskSensitivePolicyGradient,
     )
 }  # fmt: skip
 

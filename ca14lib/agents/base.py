@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
-from ca14lib.data import Normalizer, OfflineDataset, Transitions
+from ca14lib.data import Normalizer, OfflineDataset
 from ca14lib.environments import TabularModel
 
 
@@ -110,8 +110,9 @@ class Agent(nn.Module):
         self.optimizers[name] = torch.optim.Adam(parameters, lr=rate, fused=True)
         return self.optimizers[name]
 
-    def update(self, batch: Transitions) -> dict[str, Tensor]:
-        """One gradient step on a batch; returns 0-d tensors to log."""
+    def update(self, batch: Any) -> dict[str, Tensor]:
+        """Learn from a batch (:class:`~ca14lib.data.Transitions`, of on-policy agents a
+        :class:`~ca14lib.data.Rollout`); returns 0-d tensors to log."""
         raise NotImplementedError
 
     @property

@@ -3,6 +3,8 @@
 from ca14lib.data.dataset import OfflineDataset
 from ca14lib.data.normalizer import Normalizer
 from ca14lib.data.replay import ReplayBuffer
+from ca14lib.data.rollout import Rollout
+from ca14lib.data.safety_buffer import SafetyBatch, SafetyBuffer
 from ca14lib.data.transitions import Transitions
 
-__all__ = ["Normalizer", "OfflineDataset", "ReplayBuffer", "Transitions"]
+__all__ = ["Normalizer", "OfflineDataset", "ReplayBuffer", "Rollout", "SafetyBatch", "SafetyBuffer", "Transitions"]

@@ -10,12 +10,16 @@ from ca14lib.networks.policies import (
     gaussian_log_density,
     log_tanh_slope,
 )
+from ca14lib.networks.stochastic import CategoricalPolicy, DiagonalGaussianPolicy, StochasticPolicy
 
 __all__ = [
+    "CategoricalPolicy",
     "DeterministicPolicy",
+    "DiagonalGaussianPolicy",
     "GaussianPolicy",
     "OneHotLinear",
     "SquashedGaussianPolicy",
+    "StochasticPolicy",
     "TwinCritic",
     "draw_squashed",
     "frozen",

@@ -34,13 +34,16 @@ class Flat(nn.Module):
         return observation.reshape(len(observation), -1)
 
 
-def mlp(observation_space: gym.Space, outputs: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
-    """A ReLU network from one observation to ``outputs`` numbers.
+def mlp(
+    observation_space: gym.Space, outputs: int, hidden_sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """A network from one observation to ``outputs`` numbers, ReLU between its layers unless told otherwise.
 
     Args:
         observation_space: ``Box`` (flattened) or ``Discrete`` (one-hot, by look-up).
         outputs: Size of the output, at least 1.
         hidden_sizes: Width of every hidden layer, at least one.
+        activation: What stands between the layers.
     Returns:
         Module that maps ``[B, …]`` to ``[B, outputs]``.
     """
@@ -57,7 +60,7 @@ def mlp(observation_space: gym.Space, outputs: int, hidden_sizes: Sequence[int])
     else:
         raise ValueError(f"observations must live in a Box or Discrete space, got {observation_space}")
     for width, following in zip(hidden_sizes, [*hidden_sizes[1:], outputs], strict=True):
-        layers += [nn.ReLU(), nn.Linear(width, following)]
+        layers += [activation(), nn.Linear(width, following)]
     return nn.Sequential(*layers)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ca14lib.agents import AGENTS, DQN, DiscreteAgent, DQNConfig, agent_class
+from ca14lib.agents import AGENTS, DQN, ContinuousAgent, DiscreteAgent, DQNConfig, OnPolicyAgent, agent_class
 from ca14lib.agents.offline import DiscreteBC, DiscreteBCConfig, DiscreteIQL, DiscreteIQLConfig
 from ca14lib.data import Normalizer
 from ca14lib.environments import TabularModel
@@ -20,6 +20,30 @@ COMMON = {
     "discount": [0.0, -0.1, 1.01, float("nan")],
 }
 TARGET = {"target_rate": [0.0, -0.1, 1.1, float("nan")]}
+ON_POLICY = COMMON | {
+    "value_learning_rate": [0.0, float("nan")],
+    "gae_lambda": [-0.1, 1.1, float("nan")],
+    "cost_gae_lambda": [-0.1, 1.1],
+    "cost_discount": [0.0, 1.1],
+    "cost_limits": [(-1.0,), (float("nan"),), (float("inf"),)],
+    "value_epochs": [0, 1.5],
+    "minibatches": [0],
+    "entropy_weight": [-0.1, float("inf")],
+    "final_entropy_weight": [-0.1, float("nan")],
+    "annealing": [-0.1, 1.1],
+}
+CLIPPED = ON_POLICY | {
+    "clip": [0.0, 1.0],
+    "epochs": [0, 2.5],
+    "max_gradient_norm": [0.0, float("nan")],
+    "max_kl": [0.0, float("nan")],
+}
+MULTIPLIER = CLIPPED | {
+    "cost_limits": [(), (-1.0,)],
+    "multiplier_learning_rate": [-0.1, float("inf")],
+    "initial_multiplier": [-0.1, float("inf")],
+    "max_multiplier": [0.0, float("nan")],
+}
 OUT_OF_RANGE = {
     "DiscreteBC": COMMON,
     "DQN": COMMON | TARGET | {"exploration": [-0.1, 1.1, float("nan")]},
@@ -71,18 +95,48 @@ OUT_OF_RANGE = {
         "target_noise": [-0.1, float("inf")],
         "noise_clip": [-0.1, float("nan")],
     },
+    "PPO": CLIPPED,
+    "PPOLagrangian": MULTIPLIER,
+    "PIDLagrangian": MULTIPLIER
+    | {
+        "proportional": [-0.1, float("inf")],
+        "integral": [-0.1, float("nan")],
+        "derivative": [-0.1],
+        "smoothing": [-0.1, 1.0],
+        "delay": [0, 1.5],
+    },
+    "FixedPenalty": CLIPPED | {"cost_limits": [()], "penalty": [-0.1, float("inf")]},
+    "CPO": ON_POLICY
+    | {
+        "cost_limits": [(), (1.0, 2.0)],
+        "trust_region": [0.0, float("inf")],
+        "trust_region_decay": [0.0, 1.1],
+        "damping": [-0.1, float("inf")],
+        "fisher_share": [0.0, 1.1],
+        "backtrack_factor": [0.0, 1.0],
+        "cautious_errors": [-0.1, float("nan")],
+        "conjugate_gradient_steps": [0, 1.5],
+        "backtracks": [0],
+    },
+    "SafePolicyGradient": MULTIPLIER,
+    "CVaRPolicyGradient": CLIPPED
+    | {"tail": [0.0, 1.1, float("nan")], "anneal_updates": [-1, 0.5], "multiplier_learning_rate": [-0.1, float("inf")]},
+    "RiskSensitivePolicyGradient": CLIPPED
+    | {"measure": ["variance"], "parameter": [1.0, -0.1, float("nan")], "risk_weight": [-0.1, float("inf")]},
 }
 DISCRETE = [name for name, cls in AGENTS.items() if issubclass(cls, DiscreteAgent)]
-CONTINUOUS = [name for name in AGENTS if name not in DISCRETE]
+CONTINUOUS = [name for name, cls in AGENTS.items() if issubclass(cls, ContinuousAgent)]
+ON_ROLLOUTS = [name for name, cls in AGENTS.items() if issubclass(cls, OnPolicyAgent)]  # of either kind of action
 TORQUES = gym.spaces.Box(-2, 2, (2,), dtype=np.float32)
 
 
 def test_every_agent_has_its_bad_settings_here():
     assert OUT_OF_RANGE.keys() == AGENTS.keys()
+    assert sorted(DISCRETE + CONTINUOUS + ON_ROLLOUTS) == sorted(AGENTS)
 
 
-def small(cls, observations=OBSERVATIONS, **keywords):
-    actions = ACTIONS if issubclass(cls, DiscreteAgent) else TORQUES
+def small(cls, observations=OBSERVATIONS, actions=None, **keywords):
+    actions = actions or (TORQUES if issubclass(cls, ContinuousAgent) else ACTIONS)
     return cls(observations, actions, cls.config_class(**SMALL), **keywords)
 
 
@@ -105,6 +159,8 @@ def test_a_setting_out_of_range_is_refused_by_name_and_value(name, field, value)
 def test_settings_at_the_edge_of_their_range_are_accepted(name):
     edges = {"discount": 1.0, "target_rate": 1.0, "exploration": 0.0, "conservative_weight": 0.0, "threshold": 0.0}
     edges |= {"behaviour_weight": 0.0, "max_perturbation": 0.0, "value_weight": 0.0, "trace_decay": 0.0}
+    edges |= {"gae_lambda": 0.0, "cost_gae_lambda": 1.0, "cost_discount": 1.0, "annealing": 0.0, "penalty": 0.0}
+    edges |= {"cost_limits": (0.0,), "multiplier_learning_rate": 0.0, "tail": 1.0, "smoothing": 0.0, "damping": 0.0}
     if "IQL" in name:  # AWR divides by its temperature
         edges["temperature"] = 0.0
     config = AGENTS[name].config_class
@@ -119,7 +175,7 @@ def test_hidden_sizes_may_be_a_list_and_stay_comparable():
 def test_the_settings_of_another_algorithm_are_refused(name):
     other = DiscreteBCConfig() if name != "DiscreteBC" else DQNConfig()
     with pytest.raises(ValueError, match=AGENTS[name].config_class.__name__):
-        AGENTS[name](OBSERVATIONS, ACTIONS if name in DISCRETE else TORQUES, other)
+        AGENTS[name](OBSERVATIONS, TORQUES if name in CONTINUOUS else ACTIONS, other)
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", "xpu:7"])
@@ -146,15 +202,30 @@ def test_continuous_actions_must_be_a_bounded_row(name, actions):
         AGENTS[name](OBSERVATIONS, actions)
 
 
+@pytest.mark.parametrize(
+    "actions",
+    [
+        gym.spaces.Discrete(3, start=1), gym.spaces.Box(-np.inf, 1, (2,)), gym.spaces.Box(-1, 1, (2, 2)),
+        gym.spaces.Box(-1, 1, (2,), np.int64), gym.spaces.Box(np.float32([0, 1]), np.float32([1, 1])),
+        gym.spaces.MultiDiscrete([2, 2]),
+    ],
+    ids=["from 1", "unbounded", "a matrix", "whole numbers", "no width", "several"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ON_ROLLOUTS)
+def test_on_policy_agents_need_discrete_actions_or_a_bounded_row(name, actions):
+    with pytest.raises(ValueError, match=f"{name} needs .*Discrete"):
+        AGENTS[name](OBSERVATIONS, actions)
+
+
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_continuous_agents_need_observations_in_a_box(name):
     with pytest.raises(ValueError, match=r"Box observation space, got Discrete\(3\)"):
         small(AGENTS[name], gym.spaces.Discrete(3))
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", CONTINUOUS + ON_ROLLOUTS)
 def test_continuous_actions_are_in_the_environments_units_and_inside_its_bounds(name):
-    agent = small(AGENTS[name], seed=1)
+    agent = small(AGENTS[name], actions=TORQUES, seed=1)
     observation = np.random.default_rng(0).normal(0, 30, (50, 2)).clip(-10, 10)
     for deterministic in (True, False):
         action = agent.act(observation, deterministic=deterministic)
@@ -189,7 +260,7 @@ def test_building_an_agent_leaves_the_global_generator_alone(name):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("name", DISCRETE)
+@pytest.mark.parametrize("name", DISCRETE + ON_ROLLOUTS)
 def test_observations_of_any_real_dtype_and_discrete_ones_of_any_integer_dtype_act_alike(name):
     observation = np.array([[1, -2], [3, 4]])
     agent = small(AGENTS[name])
@@ -222,7 +293,7 @@ def test_a_bad_discrete_observation_is_refused(observation):
         small(DQN, gym.spaces.Discrete(5)).act(observation)
 
 
-@pytest.mark.parametrize("name", DISCRETE)
+@pytest.mark.parametrize("name", DISCRETE + ON_ROLLOUTS)
 def test_actions_are_drawn_with_the_probabilities_stated(name):
     agent, size = small(AGENTS[name], seed=1), 20_000
     observation = np.tile(np.array([[2.0, -1.0]], dtype=np.float32), (size, 1))

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ca14lib.agents import AGENTS, DQN, AgentConfig, DQNConfig, check_agent
+from ca14lib.agents import AGENTS, DQN, PPO, AgentConfig, DQNConfig, check_agent
 from ca14lib.agents.base import Agent
 from ca14lib.agents.checkpoint import read_checkpoint
 from ca14lib.agents.offline import DiscreteBC, DiscreteIQL, DiscreteIQLConfig
+from ca14lib.agents.safe import CPO, CVaRPolicyGradient, PPOLagrangian
+from ca14lib.data import Rollout
 
 REASONS: dict[type[Agent], str] = {}
 
@@ -490,6 +492,176 @@ class ChangesItsSettings(DiscreteBC):
 @broken("docstring")
 class SaysNothing(DiscreteBC):
     config_class = AgentConfig
+
+
+# What learns wrongly from rollouts
+
+
+def changed(rollout: Rollout, **columns: torch.Tensor | None) -> Rollout:
+    return dataclasses.replace(rollout, **columns)
+
+
+@broken("ignores the rollout's action_mask")
+class LearnsFromUnmaskedProbabilities(PPO):
+    """Recomputes the probabilities of its actions without the mask that they were drawn with."""
+
+    def update(self, rollout):
+        return super().update(changed(rollout, action_mask=None))
+
+
+@broken("ignores next_observation after a cut")
+class EndsRolloutsAtCuts(PPO):
+    """Promises nothing after a time limit."""
+
+    def _advantages(self, rollout):
+        return super()._advantages(changed(rollout, terminated=rollout.terminated | rollout.truncated))
+
+
+@broken("after a true end")
+class GoesOnAfterTheEnd(PPO):
+    """Promises something after a true end."""
+
+    def _advantages(self, rollout):
+        ended = rollout.terminated | rollout.truncated
+        return super()._advantages(changed(rollout, terminated=torch.zeros_like(ended), truncated=ended))
+
+
+@broken("go on behind the last row")
+class EndsWithTheRollout(PPO):
+    """Takes the last row for an end unless it is a cut."""
+
+    def _advantages(self, rollout):
+        terminated = rollout.terminated.clone()
+        terminated[-1] |= ~rollout.truncated[-1]
+        return super()._advantages(changed(rollout, terminated=terminated))
+
+
+@broken("must change nothing at λ = 0")
+class CutsAtAnotherDiscount(PPO):
+    """Values what follows a cut at half its worth."""
+
+    def _advantages(self, rollout):
+        advantage, cost_advantage, target = super()._advantages(rollout)
+        inside = rollout.truncated.clone()
+        inside[-1] = False
+        return advantage - 0.5 * inside.flatten(), cost_advantage, target
+
+
+@broken("without a completed episode")
+class AveragesNothing(PPOLagrangian):
+    """Divides the cost of no episode by their number."""
+
+    def _update_multiplier(self, rollout):
+        cost = rollout.episode_cost.sum(dim=0) / len(rollout.episode_cost)
+        self.multiplier.add_(cost - self.cost_limits).clamp_(min=0.0)
+
+
+@broken("no cost to compare with its limit")
+class HoldsSilenceForObedience(PPOLagrangian):
+    """Lets the multiplier sink where no episode was completed."""
+
+    def _build(self):
+        super()._build()
+        self.multiplier.add_(1.0)
+
+    def _update_multiplier(self, rollout):
+        cost = rollout.mean_episode_cost()
+        self.multiplier.sub_(0.01) if cost is None else super()._update_multiplier(rollout)
+
+
+@broken("go on training as the saved one")
+class ForgetsItsMultiplier(PPOLagrangian):
+    """Does not save it."""
+
+    def _build(self):
+        super()._build()
+        self.register_buffer("multiplier", self.multiplier, persistent=False)
+
+
+@broken("a rollout with too few costs")
+class AcceptsFewerCosts(PPOLagrangian):
+    """Fills in zeros."""
+
+    def update(self, rollout):
+        missing = self.num_costs - rollout.num_costs
+        pad = torch.nn.functional.pad
+        return super().update(
+            changed(rollout, cost=pad(rollout.cost, (0, missing)), episode_cost=pad(rollout.episode_cost, (0, missing)))
+        )
+
+
+@broken("changed batch.reward")
+class ScalesTheRollout(PPO):
+    """Writes into the rollout it is lent."""
+
+    def update(self, rollout):
+        rollout.reward.mul_(0.5)
+        return super().update(rollout)
+
+
+@broken("units of the actions")
+class LearnsInEnvironmentUnits(PPO):
+    """Takes its actions for numbers in [−1, 1]."""
+
+    def _unit(self, action):
+        return action
+
+
+@broken("in an optimiser")
+class HidesItsPolicy(CPO):
+    """Does not say which parameters it moves."""
+
+    def _build_policy_update(self):
+        super()._build_policy_update()
+        self.own_parameters, self.policy_parameters = self.policy_parameters, []
+
+    def _policy_step(self, *arguments):
+        self.policy_parameters = self.own_parameters
+        logs = super()._policy_step(*arguments)
+        self.policy_parameters = []
+        return logs
+
+
+@broken(r"must be \[H, S, A\] with a horizon")
+class TabulatesOneTime(PPO):
+    """Shows what it does at the start only."""
+
+    def policy_table(self, model, deterministic=True):
+        table = super().policy_table(model, deterministic)
+        return table[0] if table.ndim == 3 else table
+
+
+@broken("another time than its row's")
+class TabulatesBackwards(PPO):
+    """Counts the time down where it should count it up."""
+
+    def policy_table(self, model, deterministic=True):
+        table = super().policy_table(model, deterministic)
+        return table[::-1] if table.ndim == 3 else table
+
+
+@broken("none ended")
+class LearnsFromParts(CVaRPolicyGradient):
+    """Takes what it saw of an episode for the whole."""
+
+    def update(self, rollout):
+        terminated = rollout.terminated.clone()
+        terminated[-1] = True
+        return super().update(changed(rollout, terminated=terminated))
+
+
+@broken("what was seen afterwards must not count")
+class PromisesMoreThanTheEpisode(CVaRPolicyGradient):
+    """Adds the value of what follows a cut to an episode's utility."""
+
+    def update(self, rollout):
+        self.cut = rollout.flat("truncated")
+        return super().update(rollout)
+
+    def _advantages(self, scored):
+        advantage, cost_advantage, target = super()._advantages(scored)
+        value = self._values(self._input(scored.flat("next_observation"))).detach()[:, 0]
+        return advantage + self.cut * value, cost_advantage, target
 
 
 @pytest.mark.parametrize("mutant", REASONS, ids=lambda mutant: mutant.__name__)

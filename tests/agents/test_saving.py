@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 import ca14lib.agents.checkpoint as checkpoint
-from ca14lib.agents import AGENTS, DQN, DiscreteAgent, DQNConfig, load_agent
+from ca14lib.agents import AGENTS, DQN, ContinuousAgent, DQNConfig, OnPolicyAgent, load_agent
+from ca14lib.agents.check import random_rollout
 from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.data import Normalizer, Transitions
 from tests.agents.reference_discrete import ACTIONS, OBSERVATIONS
@@ -21,12 +22,12 @@ TORQUES = gym.spaces.Box(-2, 2, (2,), dtype=np.float32)
 SPACES = {"box": OBSERVATIONS, "unbounded": gym.spaces.Box(-np.inf, np.inf, (2,)), "discrete": gym.spaces.Discrete(6)}
 
 
-DISCRETE = [name for name, cls in AGENTS.items() if issubclass(cls, DiscreteAgent)]
-CASES = [(name, space) for name in AGENTS for space in SPACES if name in DISCRETE or space != "discrete"]
+CONTINUOUS = [name for name, cls in AGENTS.items() if issubclass(cls, ContinuousAgent)]
+CASES = [(name, space) for name in AGENTS for space in SPACES if name not in CONTINUOUS or space != "discrete"]
 
 
 def actions_of(name):
-    return ACTIONS if name in DISCRETE else TORQUES
+    return TORQUES if name in CONTINUOUS else ACTIONS
 
 
 def agent_of(name, space=OBSERVATIONS, seed=0, hidden_sizes=(8,), **keywords):
@@ -35,6 +36,10 @@ def agent_of(name, space=OBSERVATIONS, seed=0, hidden_sizes=(8,), **keywords):
 
 
 def batch_for(name, space, seed=0):
+    cls = AGENTS[name]
+    if issubclass(cls, OnPolicyAgent):
+        costs = len(cls.config_class().cost_limits)
+        return random_rollout(space, ACTIONS, costs, seed=seed, whole_episodes=cls.whole_episodes)
     generator = torch.Generator().manual_seed(seed)
     shape = (16, *(space.shape or ()))
     observation, following = (
@@ -73,7 +78,7 @@ def test_a_saved_agent_comes_back_from_its_file_alone(name, space, tmp_path):
     assert loaded.config == agent.config
     assert (loaded.observation_space, loaded.action_space) == (agent.observation_space, agent.action_space)
     assert same(agent, loaded)
-    observation = batch_for(name, SPACES[space]).observation.numpy()
+    observation = batch_for(name, SPACES[space]).observation.reshape(-1, *SPACES[space].shape).numpy()
     assert (agent.act(observation) == loaded.act(observation)).all()
     agent.update(batch_for(name, SPACES[space], 9))
     loaded.update(batch_for(name, SPACES[space], 9))

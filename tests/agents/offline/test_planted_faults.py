@@ -42,5 +42,5 @@ def test_every_algorithm_has_at_least_four_faults_and_no_property_is_idle(table)
 
 def test_every_table_is_run():
     here = Path(__file__).parent
-    assert len(TABLES) == len([*here.glob("faults_*.py")]) == len([*here.parent.glob("properties_*.py")])
+    assert len(TABLES) == len([*here.parent.glob("*/faults_*.py")]) == len([*here.parent.glob("properties_*.py")])
     assert len(FAULT_IDS) == sum(len(table.faults) for table in TABLES), "two faults share an id"
