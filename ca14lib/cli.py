@@ -47,22 +47,43 @@ def _options(
 
 @list_app.command("environments")
 def list_environments() -> None:
-    """List the environments, their spaces, limits and behaviours."""
-    from ca14lib.environments import ENVIRONMENTS, batched_environment
+    """List the environments, their spaces, limits, costs and behaviours."""
+    import gymnasium as gym
+
+    from ca14lib.environments import CONTINUOUS_ENVIRONMENTS, ENVIRONMENTS, GYMNASIUM_TASKS, batched_environment
 
     table = Table(
-        Column("id", no_wrap=True), "observation", "actions", "time limit", "states", "behaviours", title="Environments"
-    )
-    for environment_id in ENVIRONMENTS:
+        Column("id", no_wrap=True), "observation", "actions", "steps of an episode", "states", "costs", "behaviours",
+        title="Environments",
+    )  # fmt: skip
+    for environment_id in ENVIRONMENTS | CONTINUOUS_ENVIRONMENTS:
         environment = batched_environment(environment_id)
         table.add_row(
             environment_id,
             _space(environment.single_observation_space),
-            str(environment.single_action_space.n),  # type: ignore[attr-defined]
-            str(environment.time_limit or "none"),
-            str(environment.tabular_model().num_states),
+            _space(environment.single_action_space),
+            f"{environment.horizon} (task)" if environment.horizon else _limit(environment.time_limit),
+            str(environment.tabular_model().num_states) if environment_id in ENVIRONMENTS else "continuous",
+            _costs(gym.make(environment_id)),
             ", ".join(environment.behaviours()),
         )
+    for environment_id in GYMNASIUM_TASKS:
+        try:
+            task = gym.make(environment_id)
+        except ImportError as error:
+            table.add_row(environment_id, str(error))
+            continue
+        limit = gym.spec(environment_id).max_episode_steps or getattr(task.unwrapped, "config", {}).get("duration")
+        table.add_row(
+            environment_id,
+            _space(task.observation_space),
+            _space(task.action_space),
+            _limit(limit),
+            "continuous",
+            _costs(task),
+            "",
+        )
+        task.close()
     console.print(table)
 
 
@@ -185,15 +206,77 @@ def train(
         learner, data, updates, batch_size=batch_size, seed=seed, checkpoint=output,
         checkpoint_every=max(updates // 10, 1), tensorboard=tensorboard,
     )  # fmt: skip
-    frame = log.frame
-    if history is not None:
-        history.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(history, index=False)
-    table = Table("metric", "first logged", "last logged", title=f"{agent} on {dataset}: {updates:,} updates")
+    _print_history(log.frame, history, f"{agent} on {dataset}: {updates:,} updates")
+    console.print(f"checkpoint: {output}", highlight=False)
+
+
+@app.command("train-on-policy")
+def train_on_policy(
+    agent: Annotated[str, typer.Argument(help="On-policy agent, for example PPOLagrangian; see `ca14 list agents`.")],
+    environment: Annotated[str, typer.Argument(help="Environment id, for example CA14/SafeGrid-v0.")],
+    output: Annotated[Path, typer.Option(help="Checkpoint to write, and to resume from if it exists.")],
+    steps: Annotated[int, typer.Option(help="Environment steps in all.")] = 500_000,
+    num_envs: Annotated[int, typer.Option(help="Environments stepped together.")] = 128,
+    rollout_steps: Annotated[int, typer.Option(help="Steps of each between two updates.")] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of weights and environments.")] = 0,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the agent, name=value, such as cost_limits=0.6; may be repeated."),
+    ] = None,
+    environment_setting: Annotated[
+        list[str] | None,
+        typer.Option("--environment", help="Setting of the environment, name=value in JSON; may be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    history: Annotated[Path | None, typer.Option(help="CSV file for the training history.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard event files.")] = None,
+) -> None:
+    """Train an on-policy agent, safe or not, in an environment."""
+    from ca14lib.agents import OnPolicyAgent, agent_class
+    from ca14lib.training import train_on_policy as train
+    from ca14lib.training import vector_environment
+
+    cls = agent_class(agent)
+    if not issubclass(cls, OnPolicyAgent):
+        raise ValueError(f"{agent} is not an on-policy agent; `ca14 train` trains offline agents on a dataset")
+    arguments = dict(_json_setting(text) for text in environment_setting or [])
+    spaces = vector_environment(environment, 1, **arguments)
+    learner = cls(
+        spaces.single_observation_space,
+        spaces.single_action_space,
+        _config(cls.config_class, setting or []),
+        seed=seed,
+        device=_device(device),
+    )
+    spaces.close()
+    iterations = -(-steps // (num_envs * rollout_steps))
+    log = train(
+        learner, environment, steps, environment_arguments=arguments, num_envs=num_envs, rollout_steps=rollout_steps,
+        seed=seed, checkpoint=output, checkpoint_every=max(iterations // 10, 1), tensorboard=tensorboard,
+    )  # fmt: skip
+    _print_history(log.frame, history, f"{agent} on {environment}: {steps:,} steps")
+    console.print(f"checkpoint: {output}", highlight=False)
+
+
+def _json_setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--environment expects name=value, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _print_history(frame: Any, path: Path | None, title: str) -> None:
+    """The first and last value of every metric; the whole history as CSV if a path is given."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False)
+    table = Table("metric", "first logged", "last logged", title=title)
     for metric, group in frame.groupby("metric", sort=False):
         table.add_row(str(metric), f"{group['value'].iloc[0]:.4g}", f"{group['value'].iloc[-1]:.4g}")
     console.print(table)
-    console.print(f"checkpoint: {output}", highlight=False)
 
 
 @app.command()
@@ -209,18 +292,29 @@ def evaluate(
         int, typer.Option(help="Episodes, where the problem is too large to be evaluated exactly.")
     ] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the starts of these episodes.")] = 0,
+    limit: Annotated[
+        float | None, typer.Option(help="Limit on the expected cost of an episode: adds the optimum within it.")
+    ] = None,
+    environment_setting: Annotated[
+        list[str] | None,
+        typer.Option("--environment", help="Setting of the environment, name=value in JSON; may be repeated."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
     """Evaluate a trained agent: exactly beside the optimum where the problem is finite, else over fresh episodes."""
+    import gymnasium as gym
+
     from ca14lib.agents import load_agent
     from ca14lib.environments import ENVIRONMENTS, batched_environment
     from ca14lib.evaluation import ExactEvaluation
 
+    arguments = dict(_json_setting(text) for text in environment_setting or [])
     if environment not in ENVIRONMENTS:
-        numbers = _evaluate_by_episodes(load_agent(checkpoint), environment, episodes, seed, stochastic)
+        learner = load_agent(checkpoint)
+        numbers = _evaluate_by_episodes(learner, environment, episodes, seed, stochastic, arguments)
         _write_json(output, numbers)
         return
-    batched = batched_environment(environment)
+    batched = batched_environment(gym.make(environment, **arguments))
     model = batched.tabular_model()
     learner = load_agent(checkpoint)
     if learner.observation_space != batched.single_observation_space:
@@ -232,30 +326,54 @@ def evaluate(
         horizon = model.horizon or batched.time_limit
     exact = ExactEvaluation(model, discount=discount, horizon=horizon, deterministic=not stochastic)
     scores = exact(learner)
-    rows = {"optimum": exact.optimum, f"{type(learner).__name__} (this agent)": scores["return"]}
-    rows |= {name: exact.of_policy(policy)["return"] for name, policy in batched.behaviours().items()}
+    own = learner.policy_table(model, deterministic=not stochastic)  # type: ignore[attr-defined,operator]
+    policies = {f"{type(learner).__name__} (this agent)": own} | batched.behaviours()
+    rows = {"optimum": exact.optimum} | {name: exact.of_policy(policy)["return"] for name, policy in policies.items()}
+    costs: dict[str, float] = {}
+    if model.num_costs == 1:
+        from ca14lib.solvers import constrained_optimum, policy_costs
+
+        costs = {name: float(policy_costs(model, policy, discount, horizon)[0]) for name, policy in policies.items()}
+        scores["cost"] = costs[f"{type(learner).__name__} (this agent)"]
+        if limit is not None:
+            best = constrained_optimum(model, limit, discount, horizon)
+            rows[f"optimum within {limit:g}"] = best.optimal_return
+            costs[f"optimum within {limit:g}"] = float(best.costs[0])
+    elif limit is not None:
+        raise ValueError(f"--limit needs a problem with one cost, {environment} has {model.num_costs}")
     steps = "no step limit" if horizon is None else f"{horizon} steps"
-    table = Table("policy", "exact return", "share of optimum", title=f"{environment}, discount {discount}, {steps}")
+    columns = ["policy", "exact return", "share of optimum", *(["exact cost"] if costs else [])]
+    table = Table(*columns, title=f"{environment}, discount {discount}, {steps}")
     for name, value in rows.items():
         share = (value - exact.reference) / (exact.optimum - exact.reference)  # type: ignore[operator]
-        table.add_row(name, f"{value:.4f}", f"{share:.3f}")
+        cost = [f"{costs[name]:.4f}" if name in costs else ""] if costs else []
+        table.add_row(name, f"{value:.4f}", f"{share:.3f}", *cost)
     console.print(table)
     fixed = {"environment": environment, "discount": discount, "horizon": horizon, "optimum": exact.optimum}
     _write_json(output, fixed | scores)
 
 
-def _evaluate_by_episodes(agent: Any, environment: str, episodes: int, seed: int, stochastic: bool) -> dict[str, Any]:
+def _evaluate_by_episodes(
+    agent: Any, environment: str, episodes: int, seed: int, stochastic: bool, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    from ca14lib.environments import CONTINUOUS_ENVIRONMENTS, GYMNASIUM_TASKS
     from ca14lib.evaluation import RolloutEvaluation
 
-    returns, lengths = RolloutEvaluation(environment, episodes, seed, deterministic=not stochastic).episodes_of(agent)
+    evaluation = RolloutEvaluation(
+        environment, episodes, seed, deterministic=not stochastic, environment_arguments=arguments
+    )
+    returns, lengths = evaluation.episodes_of(agent)
     numbers = {
         "environment": environment, "episodes": episodes, "seed": seed, "return": float(returns.mean()),
         "return_std": float(returns.std()), "return_min": float(returns.min()), "return_max": float(returns.max()),
         "length": float(lengths.mean()),
     }  # fmt: skip
     table = Table("quantity", "value", title=f"{type(agent).__name__} on {environment}, {episodes} episodes")
-    for name in ("return", "return_std", "return_min", "return_max", "length"):
-        table.add_row(name, f"{numbers[name]:.4g}")
+    if environment in GYMNASIUM_TASKS or environment in CONTINUOUS_ENVIRONMENTS:
+        numbers |= {name: value for name, value in evaluation(agent).items() if "cost" in name}
+    for name, value in numbers.items():
+        if name not in ("environment", "episodes", "seed"):
+            table.add_row(name, f"{value:.4g}")
     console.print(table)
     return numbers
 
@@ -300,12 +418,55 @@ def run_offline(
             _print_frame(name, frame)
 
 
+@run_app.command("safe")
+def run_safe(
+    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of hours: few settings, short training.")
+    ] = False,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="grid, cliff, shield, reactor, velocity, sepsis or driving; may be repeated; all by default "
+            "(driving needs the extra applications)."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
+    ] = Path("runs/safe"),
+    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+) -> None:
+    """Section 2: safe agents beside the exact optimum within their limits, mechanisms, applications."""
+    from ca14lib.experiments import safe
+
+    if quick and output is None:
+        output = Path("runs/quick")
+    tables = safe.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
+    for name, frame in tables.items():
+        if not name.endswith("_runs"):
+            _print_frame(name, frame)
+
+
 def _print_frame(title: str, frame: Any) -> None:
     names = [Column(str(name), no_wrap=frame[name].dtype == object) for name in frame.columns]
     table = Table(*names, title=title)
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
     console.print(table)
+
+
+def _limit(steps: int | None) -> str:
+    return "no limit" if steps is None else f"{steps} (artificial)"
+
+
+def _costs(environment: Any) -> str:
+    """The number of cost functions that a single environment reports."""
+    _, info = environment.reset(seed=0)
+    cost = info.get("cost")
+    return "" if cost is None else str(getattr(cost, "size", 1))
 
 
 def _space(space: Any) -> str:
@@ -331,7 +492,12 @@ def _config(config_class: Any, settings: list[str]) -> Any:
             raise ValueError(f"--set expects name=value with a name of {', '.join(known)}, got {setting!r}")
         try:
             if isinstance(known[name], tuple):
-                changes[name] = tuple(int(part) for part in text.strip("()").split(",") if part)
+                parts = [part.strip() for part in text.strip("()").split(",") if part.strip()]
+                changes[name] = tuple(int(part) if part.isdigit() else float(part) for part in parts)
+            elif isinstance(known[name], bool):
+                if text not in ("True", "False"):
+                    raise ValueError(text)
+                changes[name] = text == "True"
             elif known[name] is None:  # a number that is off by default
                 changes[name] = None if text == "None" else float(text)
             else:

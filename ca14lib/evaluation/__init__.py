@@ -1,5 +1,6 @@
 """Whatever runs or fits something to judge an agent."""
 
+from ca14lib.evaluation.constrained import ConstrainedEvaluation, average_iterates
 from ca14lib.evaluation.exact import ExactEvaluation, value_error
 from ca14lib.evaluation.off_policy import (
     Estimate,
@@ -11,10 +12,12 @@ from ca14lib.evaluation.off_policy import (
 from ca14lib.evaluation.rollouts import RolloutEvaluation
 
 __all__ = [
+    "ConstrainedEvaluation",
     "Estimate",
     "ExactEvaluation",
     "FittedQConfig",
     "RolloutEvaluation",
+    "average_iterates",
     "doubly_robust",
     "fitted_q_evaluation",
     "importance_sampling",

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
 from ca14lib.agents.base import Agent, DiscreteAgent, ValueAgent
+from ca14lib.agents.on_policy import OnPolicyAgent
 from ca14lib.environments import TabularModel, uniform_policy
 from ca14lib.metrics import share_of_range
 from ca14lib.solvers import policy_evaluation, policy_return, value_iteration
@@ -43,7 +45,7 @@ class ExactEvaluation:
 
     def __call__(self, agent: Agent) -> dict[str, float]:
         """``return``, ``share`` and, for agents with values, ``max_q`` over non-terminal states."""
-        if not isinstance(agent, DiscreteAgent):
+        if not isinstance(agent, DiscreteAgent | OnPolicyAgent) or not isinstance(agent.action_space, Discrete):
             raise ValueError(f"exact evaluation needs an agent with discrete actions, got {type(agent).__name__}")
         result = self.of_policy(agent.policy_table(self.model, deterministic=self.deterministic))
         if isinstance(agent, ValueAgent):

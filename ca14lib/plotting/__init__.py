@@ -9,6 +9,16 @@ from ca14lib.plotting.grids import (
     policy_arrows,
     trajectory_frames,
 )
+from ca14lib.plotting.safety import (
+    draw_front,
+    draw_limit,
+    draw_path,
+    draw_step,
+    draw_trust_region,
+    front_axes,
+    front_points,
+    trust_region_ellipse,
+)
 from ca14lib.plotting.style import PALETTE, colour, course_style, label, line_style, marker, new_axes, reference_line
 
 __all__ = [
@@ -18,6 +28,13 @@ __all__ = [
     "colour",
     "course_style",
     "draw_action_coverage",
+    "draw_front",
+    "draw_limit",
+    "draw_path",
+    "draw_step",
+    "draw_trust_region",
+    "front_axes",
+    "front_points",
     "gif",
     "interval_line",
     "interval_points",
@@ -28,4 +45,5 @@ __all__ = [
     "policy_arrows",
     "reference_line",
     "trajectory_frames",
+    "trust_region_ellipse",
 ]

@@ -21,13 +21,16 @@ from torch import nn
 
 from ca14lib.environments import TabularModel, behaviour_policy, tabular_model
 from ca14lib.solvers import (
+    InfeasibleError,
+    constrained_optimum,
     occupancy_measure,
+    policy_costs,
     policy_evaluation,
     policy_return,
     value_iteration,
 )
 
-GRID, SEPSIS = "CA14/GridWorld-v0", "CA14/ICUSepsis-v0"
+GRID, SEPSIS, SAFE_GRID = "CA14/GridWorld-v0", "CA14/ICUSepsis-v0", "CA14/SafeGrid-v0"
 ERRATA = Path(__file__).parents[2] / "book" / "errata.md"
 
 
@@ -301,6 +304,19 @@ def test_the_best_policy_within_the_limit_never_finishes():
     assert GOAL not in {n for cell in free for n in neighbours(cell)}
     rewards_of_an_unfinished_episode = [-0.1] * 50
     assert sum(rewards_of_an_unfinished_episode) == pytest.approx(-5.0)
+    best = constrained_optimum(tabular_model(SAFE_GRID), [0.1])
+    assert best.optimal_return == pytest.approx(-5.0)
+    with pytest.raises(InfeasibleError):
+        constrained_optimum(tabular_model(SAFE_GRID), [0.09])
+
+
+def test_between_the_two_costs_the_optimum_needs_a_coin():
+    for limit, optimum in ((0.3, 0.64), (0.5, 6.28), (0.6, 9.1), (1.0, 9.1)):
+        best = constrained_optimum(tabular_model(SAFE_GRID), [limit])
+        assert best.optimal_return == pytest.approx(optimum)
+        visited = best.occupancy.sum(axis=-1) > 1e-9
+        coins = int((((best.policy > 1e-9).sum(axis=-1) > 1) & visited).sum())
+        assert coins == (1 if limit < 0.6 else 0)
 
 
 def test_both_safe_agents_end_more_than_twenty_times_above_the_limit():
@@ -316,6 +332,22 @@ def test_the_skip_rule_never_fires():
         normalised = (cost_advantage - cost_advantage.mean()) / (cost_advantage.std() + 1e-8)
         ratio = np.ones(500)  # the policy that is tested collected the data
         assert abs((ratio * normalised).mean()) < 1e-6 < 0.1
+
+
+def test_one_step_per_batch_leaves_clip_and_divergence_idle():
+    torch.manual_seed(0)
+    policy = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 4), nn.LogSoftmax(dim=-1))
+    observations, actions = torch.rand(64, 2), torch.randint(4, (64,))
+    advantage = 10 * torch.randn(64)
+    chosen = policy(observations).gather(1, actions[:, None]).squeeze(1)
+    old = chosen.detach()  # the only update on a batch is made with the policy that collected it
+    ratio = (chosen - old).exp()
+    clipped = -torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+    plain = -(chosen * advantage).mean()
+    assert (old - chosen).mean().item() == 0.0  # what is called the KL divergence
+    with_clip = torch.autograd.grad(clipped, list(policy.parameters()), retain_graph=True)
+    without = torch.autograd.grad(plain, list(policy.parameters()))
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(with_clip, without))
 
 
 def test_value_targets_ignore_the_size_of_the_reward():
@@ -334,6 +366,12 @@ def test_the_mean_cost_to_go_is_not_the_episode_cost():
     early, late = np.eye(10)[0], np.eye(10)[9]  # both episodes cost exactly 1
     assert mean_cost_to_go(early) == pytest.approx(0.1)
     assert mean_cost_to_go(late) > 0.95
+    model = tabular_model(SAFE_GRID)
+    best = constrained_optimum(model, [0.6])
+    assert policy_costs(model, best.policy) == pytest.approx(0.6)
+    steps = np.einsum("tsa,sa->t", best.occupancy, model.expected_cost[0])[: round(best.occupancy.sum())]
+    assert steps.sum() == pytest.approx(0.6)
+    assert mean_cost_to_go(steps) < 0.4
 
 
 @pytest.mark.parametrize("violation", [0.01, 10.0])
@@ -343,6 +381,35 @@ def test_adam_moves_the_multiplier_by_the_same_step_for_any_violation(violation)
     (-multiplier * violation).backward()
     optimiser.step()
     assert multiplier.item() == pytest.approx(1.01, abs=1e-6)
+
+
+def test_the_multiplier_of_the_whole_run_stays_under_a_seventh_of_its_value():
+    multiplier = nn.Parameter(torch.tensor(1.0))
+    optimiser = torch.optim.Adam([multiplier], lr=1e-2)
+    for _ in range(300):  # the updates of the stored run, each with a violation twenty times the limit
+        optimiser.zero_grad()
+        (-multiplier * 2.0).backward()
+        optimiser.step()
+    price = constrained_optimum(tabular_model(SAFE_GRID), [0.3]).multipliers[0]
+    assert price == pytest.approx(28.2)
+    assert multiplier.item() == pytest.approx(4.0, abs=0.01)
+    assert multiplier.item() < price / 7
+
+
+def test_a_cost_that_no_action_changes_adds_only_variance():
+    policy = np.array([0.7, 0.3])
+    score = np.eye(2) - policy  # gradient of log-probabilities with respect to the logits, by action
+
+    def moments(cost: np.ndarray) -> tuple[np.ndarray, float]:
+        sample = score * cost[:, None]
+        mean = policy @ sample
+        return mean, float(policy @ ((sample - mean) ** 2).sum(axis=1))
+
+    mean, variance = moments(np.full(2, 1.0))
+    assert mean == pytest.approx(np.zeros(2))
+    assert moments(np.full(2, 10.0))[1] == pytest.approx(100 * variance)
+    assert variance > 0
+    assert moments(np.full(2, 10.0) - 10.0)[1] == 0.0  # with the value as baseline
 
 
 def test_treating_a_time_limit_as_the_end_changes_the_value():
@@ -357,6 +424,35 @@ def test_border_cells_are_flagged_as_violations_and_called_safe():
     assert len(border) == 20
     assert all(cost_of(cell) > 0 for cell in border)  # the flag of the original
     assert not HAZARDS & set(border)  # its own test of safety says all twenty are safe, start and goal included
+
+
+def test_the_list_of_safe_actions_would_have_prevented_every_hazard():
+    model = tabular_model(SAFE_GRID)
+    hazard = np.array([tuple(cell) in HAZARDS for cell in model.observation.astype(int)])
+    assert hazard.sum() == len(HAZARDS)
+    enters = model.transition @ hazard > 0
+    safe = ~enters
+    safe[~safe.any(axis=1)] = True  # its fallback: all actions
+    masked = TabularModel(
+        model.transition, model.reward, terminal=model.terminal, initial=model.initial, horizon=model.horizon,
+        action_mask=safe,
+    )  # fmt: skip
+    every = np.where(safe, 1.0, 0.0) / safe.sum(axis=1, keepdims=True)
+    state = model.initial
+    for _ in range(model.horizon):
+        state = np.einsum("s,sa,sat->t", state, every, model.transition)
+        assert state[hazard].sum() == 0.0  # the random policy, masked, which visits whatever any masked policy can
+    assert value_iteration(masked).optimal_return == pytest.approx(9.1)
+
+
+def test_the_barrier_of_a_state_is_infinite_on_the_border_and_undefined_on_hazards():
+    limit, cells = 0.1, [(x, y) for x in range(SIZE) for y in range(SIZE)]
+    with np.errstate(all="ignore"):
+        barrier = {cell: -np.log(limit - cost_of(cell)) for cell in cells}
+    assert sum(np.isinf(value) for value in barrier.values()) == 20
+    assert np.isinf(barrier[(0, 0)])
+    assert np.isinf(barrier[GOAL])
+    assert {cell for cell, value in barrier.items() if np.isnan(value)} == HAZARDS
 
 
 def test_the_conditional_mean_at_an_atom_is_not_cvar():

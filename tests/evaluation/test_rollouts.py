@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
-from ca14lib.agents import DQN, SAC, SACConfig
+from ca14lib.agents import DQN, PPO, SAC, PPOConfig, SACConfig
 from ca14lib.agents.offline import BC
+from ca14lib.environments.safe_grid import SafeGridVector
 from ca14lib.evaluation import RolloutEvaluation
+from ca14lib.solvers import policy_costs
 from ca14lib.training import train_off_policy
 from tests.continuous_probes import Bandit, Trace, TwoMoves
 
@@ -147,3 +149,38 @@ def test_bad_input_is_refused():
         RolloutEvaluation("CourseTest/Nowhere-v0")
     with pytest.raises(ValueError, match="expert"):
         RolloutEvaluation(TRACE, references=(1.0, 0.0))(agent_for())
+
+
+def test_costs_are_those_of_a_hand_run_and_ended_episodes_pay_no_more():
+    """On SafeGrid the exact model knows the mean; episodes end at different times."""
+    made = gym.make("CA14/SafeGrid-v0")
+    agent = PPO(made.observation_space, made.action_space, PPOConfig(hidden_sizes=(8,)), seed=0)
+    evaluation = RolloutEvaluation("CA14/SafeGrid-v0", episodes=3_000, seed=1, deterministic=False)
+    found = evaluation(agent)
+    model = SafeGridVector(1).tabular_model()
+    exact = float(policy_costs(model, agent.policy_table(model, deterministic=False))[0])
+    assert abs(found["cost_0"] - exact) < 4 * found["cost_std_0"] / np.sqrt(3_000)
+    costs = evaluation.costs_of(agent)
+    assert costs.shape == (3_000, 1)
+    assert found["worst_cost_0"] >= costs.mean() > 0
+    lengths = evaluation.episodes_of(agent)[1]
+    assert lengths.min() < 50 == lengths.max(), "the case needs episodes that go on after others ended"
+
+
+def test_every_constraint_has_its_cost_and_the_filter_decides_what_is_executed():
+    made = gym.make("CA14/Reactor-v0")
+    agent = PPO(made.observation_space, made.action_space, PPOConfig(hidden_sizes=(8,)), seed=0)
+    hot, cold = (
+        RolloutEvaluation("CA14/Reactor-v0", 5, action_filter=lambda seen, action, to=to: np.full_like(action, to))(
+            agent
+        )
+        for to in (1.0, -1.0)
+    )
+    assert hot["cost_0"] > 100 > 0 == cold["cost_0"], "heating overheats, cooling does not"
+    assert cold["cost_1"] > 100 > 0 == hot["cost_1"], "a cold reactor leaves the feed unreacted"
+
+
+def test_costs_of_an_environment_without_any_are_an_error():
+    assert not any(name.startswith("cost") for name in RolloutEvaluation(TRACE, 3)(agent_for()))
+    with pytest.raises(ValueError, match="no info"):
+        RolloutEvaluation(TRACE, 3).costs_of(agent_for())

@@ -10,8 +10,8 @@ import pytest
 from ca14lib.agents.base import AgentConfig
 from ca14lib.experiments import offline, read_metadata
 from ca14lib.experiments.offline import GRIDWORLD, GRIDWORLD_AGENTS, PARTS, SEPSIS_AGENTS, gridworld_run
-from ca14lib.experiments.offline.comparison import finished
 from ca14lib.experiments.offline.hyperparameters import ALSO_ON_MIXED_DATA, HYPERPARAMETERS
+from ca14lib.experiments.runs import finished
 from ca14lib.training import collect, provenance
 from ca14lib.training.provenance import source_hash
 

@@ -16,9 +16,17 @@ from ca14lib.environments import GridEnvironment, GridWorldVector, behaviour_pol
 from ca14lib.plotting.style import LINE_STYLES, MARKERS, NAMES
 
 AGENTS = ["DQN", "BC", "BC10%", "AWR", "BCQ", "BCRegularized", "TD3BC", "CQL", "IQL", "SAC", "TabularPessimism"]
+SAFE_AGENTS = [
+    "PPO", "PPOLagrangian", "PIDLagrangian", "CPO", "FixedPenalty", "SafePolicyGradient", "CVaRPolicyGradient",
+    "RiskSensitivePolicyGradient",
+]  # fmt: skip
 ESTIMATORS = ["IS", "WIS", "PDIS", "FQE", "DR"]
 REFERENCES = ["optimum", "behaviour", "random"]
-TOGETHER = {"agents": AGENTS + REFERENCES, "estimators": ESTIMATORS + REFERENCES}  # what one figure may show
+TOGETHER = {  # what one figure may show
+    "agents": AGENTS + REFERENCES,
+    "safe agents": SAFE_AGENTS + REFERENCES,
+    "estimators": ESTIMATORS + REFERENCES,
+}
 UP, DOWN, LEFT, RIGHT = range(4)
 
 
@@ -69,7 +77,7 @@ def line_styles() -> dict[str, str]:
 
 
 def test_every_name_of_the_palette_belongs_to_a_figure():
-    assert set(plotting.PALETTE) == set(AGENTS + ESTIMATORS + REFERENCES)
+    assert set(plotting.PALETTE) == set(AGENTS + SAFE_AGENTS + ESTIMATORS + REFERENCES)
 
 
 @pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER)
@@ -89,7 +97,9 @@ def test_colours_alone_can_be_told_apart_by_most(names):
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 25
 
 
-@pytest.mark.parametrize("names", [AGENTS, ESTIMATORS], ids=["agents", "estimators"])
+@pytest.mark.parametrize(
+    "names", [AGENTS, SAFE_AGENTS, ESTIMATORS], ids=["agents", "safe agents", "estimators"]
+)
 def test_lines_can_be_told_apart_without_colour(names):
     assert len({str(LINE_STYLES[name]) for name in names}) == len(names)
     assert len({MARKERS[name] for name in names}) == len(names)

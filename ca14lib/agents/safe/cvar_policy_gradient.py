@@ -18,8 +18,7 @@ from ca14lib.agents.safe.risk_sensitive import EpisodicConfig, EpisodicPolicyGra
 class CVaRPolicyGradientConfig(EpisodicConfig):
     tail: float = 0.1  # α, share of the worst episodes, eq. cvar-policy-gradient
     anneal_updates: int = 50  # updates over which the tail shrinks from 1 to α
-    budget: float | None = None  # b at the start, eq. cvar-return; None takes the quantile of every sample instead
-    budget_learning_rate: float = 0.1  # η_b, eq. cvar-budget-step
+    budget: float | None = None  # b, eq. cvar-return; None takes the α-quantile of every sample
     multiplier_learning_rate: float = 0.05  # η_λ, for limits on the CVaR of costs, eq. cvar-cost-gradient
 
     def __post_init__(self) -> None:
@@ -27,11 +26,10 @@ class CVaRPolicyGradientConfig(EpisodicConfig):
         require(0 < self.tail <= 1, "tail", self.tail, "in (0, 1]")
         whole = isinstance(self.anneal_updates, int) and self.anneal_updates >= 0
         require(whole, "anneal_updates", self.anneal_updates, "an integer of at least 0")
-        infinity = float("inf")
-        for name in ("multiplier_learning_rate", "budget_learning_rate"):
-            require(0 <= getattr(self, name) < infinity, name, getattr(self, name), "finite and at least 0")
-        known = self.budget is None or -infinity < self.budget < infinity
-        require(known, "budget", self.budget, "a finite number or None")
+        rate, infinity = self.multiplier_learning_rate, float("inf")
+        require(0 <= rate < infinity, "multiplier_learning_rate", rate, "finite and at least 0")
+        finite = self.budget is None or -infinity < self.budget < infinity
+        require(finite, "budget", self.budget, "a finite number or None")
 
 
 def lower_tail(returns: Tensor, tail: float) -> tuple[Tensor, Tensor]:
@@ -65,41 +63,35 @@ def upper_tail(costs: Tensor, tail: float) -> tuple[Tensor, Tensor]:
     return -quantile, -utility
 
 
-def budget_step(budget: Tensor, returns: Tensor, tail: float, learning_rate: float) -> Tensor:
-    r"""One step of ascent in the budget b, with the policy held (book eq. cvar-budget-step).
+def shortfall_utility(returns: Tensor, budget: float) -> Tensor:
+    r"""Minus the shortfall below a budget, :math:`u_i=-(b-R_i)_+` (book eqs. cvar-return and budget-state).
 
-    :math:`b+\eta_b\,(1-P(R\le b)/\alpha)`: the objective of eq. cvar-return is concave in b, and the bracket is its
-    derivative from the right. It rests where b is the α-quantile.
+    For a fixed b this is an ordinary mean to climb. With the b that maximises eq. cvar-return, the best policy for it
+    is the one with the best tail, whose mean :math:`b+\mathbb E[u]/\alpha` is.
 
     Args:
-        budget: b, 0-d.
         returns: ``[E]``.
-        tail: :math:`\alpha` in (0, 1], the tail's mass.
-        learning_rate: :math:`\eta_b`.
+        budget: b.
     Returns:
-        0-d.
+        ``[E]``, at most 0.
     """
-    return budget + learning_rate * (1 - (returns <= budget).to(budget.dtype).mean() / tail)
+    return (returns - budget).clamp(max=0.0)
 
 
 class CVaRPolicyGradient(EpisodicPolicyGradient):
     """Climbs the mean of the worst share of returns; cost limits bound the mean of the worst share of costs.
 
-    Without a ``budget`` in the configuration the tail is cut off at the quantile of every sample. With one, the policy
-    minimises the shortfall below it, and the budget moves towards the quantile by steps of its own: the same objective
-    (book eq. cvar-return), climbed in both variables. A first budget above all returns makes it the mean.
+    Without a ``budget`` the tail is cut off at the quantile of every sample, and shrinks. With one, the policy climbs
+    minus the mean shortfall below it; costs have their tails as before.
     """
 
     config_class = CVaRPolicyGradientConfig
     config: CVaRPolicyGradientConfig
     multiplier: Tensor
-    budget: Tensor
 
     def _build(self) -> None:
         super()._build()
         self.register_buffer("multiplier", torch.zeros(self.num_costs, device=self.device))
-        if self.config.budget is not None:
-            self.register_buffer("budget", torch.tensor(self.config.budget, device=self.device))
 
     def tail(self) -> float:
         """The tail of this update, shrunk linearly from 1: from the start few episodes would teach anything."""
@@ -111,9 +103,7 @@ class CVaRPolicyGradient(EpisodicPolicyGradient):
         quantile, utility = lower_tail(returns, tail)
         logs = {"cvar": quantile + utility.mean(), "quantile": quantile, "tail": returns.new_tensor(tail)}
         if self.config.budget is not None:
-            utility = (returns - self.budget).clamp(max=0.0) / tail
-            logs["budget"] = self.budget.clone()
-            self.budget.copy_(budget_step(self.budget, returns, tail, self.config.budget_learning_rate))
+            utility = shortfall_utility(returns, self.config.budget) / tail
         for k in range(self.num_costs):
             cost_quantile, excess = upper_tail(costs[:, k], tail)
             logs[f"cost_cvar_{k}"] = cost_quantile + excess.mean()
@@ -124,5 +114,5 @@ class CVaRPolicyGradient(EpisodicPolicyGradient):
             for k in range(self.num_costs):
                 utility = utility - self.multiplier[k] * upper_tail(costs[:, k], tail)[1]
                 logs[f"multiplier_{k}"] = self.multiplier[k].clone()
-        # in units of the shortfall, so that values and the entropy's weight keep theirs while the tail shrinks
+        # in units of the shortfall, so that the entropy's weight has the unit of the reward
         return (utility if self.config.budget is None else tail * utility), logs

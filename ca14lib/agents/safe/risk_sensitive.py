@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ca14lib.agents.base import require
+from ca14lib.agents.on_policy import standardised
 from ca14lib.agents.ppo import PPO, PPOConfig
 from ca14lib.data import Rollout
 from ca14lib.metrics.risk import RISK_MEASURES, risk_influence
@@ -54,15 +55,10 @@ class EpisodicPolicyGradient(PPO):
         advantage, _, target = self._advantages(scored)
         kept = first.flatten()
         advantage, target = advantage[kept], target[kept]
-        return self._passes(_rows(scored, kept), self._scaled(advantage), target) | logs | self._counted()
-
-    def _scaled(self, advantage: Tensor) -> Tensor:
-        centred = advantage - advantage.mean()
-        return centred / (centred.square().mean().sqrt() + 1e-8) if self.config.standardise else centred
-
-    def _counted(self) -> dict[str, Tensor]:
+        advantage = standardised(advantage) if self.config.standardise else advantage - advantage.mean()
+        logs |= self._passes(_rows(scored, kept), advantage, target)
         self.updates += 1
-        return {}
+        return logs
 
 
 def _rows(rollout: Rollout, kept: Tensor) -> Rollout:
@@ -94,7 +90,7 @@ class RiskSensitiveConfig(EpisodicConfig):
 
 
 class RiskSensitivePolicyGradient(EpisodicPolicyGradient):
-    """Climbs mean return minus β times a risk measure of the loss (book eq. risk-sensitive-gradient)."""
+    """Climbs mean return minus κ times a risk measure of the loss (book eq. risk-sensitive-gradient)."""
 
     config_class = RiskSensitiveConfig
     config: RiskSensitiveConfig

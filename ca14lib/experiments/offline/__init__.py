@@ -4,13 +4,12 @@
 change in one part does not put the tables of the others out of date.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from ca14lib.experiments.offline.comparison import Entry, Sweep, build
+from ca14lib.experiments.offline.comparison import Entry, build
 from ca14lib.experiments.offline.continuous import (
     TASKS,
     continuous_dataset,
@@ -46,8 +45,7 @@ from ca14lib.experiments.offline.sepsis import (
     sepsis_run,
     sepsis_yardsticks,
 )
-from ca14lib.experiments.results import write_results
-from ca14lib.training.sweep import sweep
+from ca14lib.experiments.runs import Part, run_parts
 
 __all__ = [
     "GRIDWORLD",
@@ -82,7 +80,7 @@ __all__ = [
 COMMAND = "ca14 run offline"
 
 # a part makes its tables from a sweep and says by its module which code they depend on
-PARTS: dict[str, Callable[[Sweep, bool], dict[str, pd.DataFrame]]] = {
+PARTS: dict[str, Part] = {
     "gridworld": gridworld_part,
     "hyperparameters": hyperparameter_part,
     "sepsis": sepsis_part,
@@ -111,22 +109,7 @@ def run(
     Raises:
         ValueError: If a part is unknown or there are fewer than two seeds.
     """
-    chosen = list(PARTS if parts is None else parts)
-    unknown = [part for part in chosen if part not in PARTS]
-    if unknown:
-        raise ValueError(f"unknown part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    if seeds < 2:
-        raise ValueError(f"intervals over seeds need at least two seeds, got {seeds}")
-    command = f"{COMMAND} --seeds {seeds}" + " --quick" * quick
-    tables: dict[str, pd.DataFrame] = {}
-    for part in chosen:
-        sweeps = partial(sweep, seeds=seeds, jobs=jobs, progress=progress,
-                         path=None if cache_folder is None else Path(cache_folder) / part)  # fmt: skip
-        function = PARTS[part]
-        for name, table in function(sweeps, quick).items():
-            write_results(
-                name, table, command=f"{command} --part {part}", modules=[function.__module__], seeds=range(seeds),
-                folder=output,
-            )  # fmt: skip
-            tables[name] = table
-    return tables
+    return run_parts(
+        PARTS, COMMAND, seeds=seeds, quick=quick, parts=parts, output=output, cache_folder=cache_folder, jobs=jobs,
+        progress=progress,
+    )  # fmt: skip

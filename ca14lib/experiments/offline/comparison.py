@@ -1,16 +1,9 @@
-"""What the parts of the offline experiment share: an agent with its settings, and tables over seeds."""
+"""What the parts of the offline experiment share: an agent with its settings."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import pandas as pd
 
 from ca14lib.agents.base import Agent, AgentConfig
 from ca14lib.data import OfflineDataset
-from ca14lib.metrics.intervals import interquartile_mean
-
-Sweep = Callable[..., pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -33,17 +26,3 @@ def build(entry: Entry, dataset: OfflineDataset, seed: int) -> Agent:
     return entry.agent_class(
         dataset.observation_space, dataset.action_space, entry.config, normalizer=dataset.normalizer(), seed=seed
     )
-
-
-def finished(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of a sweep, or an error that shows the first failure: a table never hides failed seeds."""
-    failed = runs[runs["error"] != ""]
-    if len(failed):
-        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed, the first with:\n{failed['error'].iloc[0]}")
-    return runs.drop(columns="error")
-
-
-def interquartile_means(runs: pd.DataFrame, by: Sequence[str], column: str) -> list[float]:
-    """Interquartile mean of a column in every group; NaN where the agent has no such number."""
-    groups = [group[column] for _, group in runs.groupby(list(by), sort=False)]
-    return [interquartile_mean(values) if values.notna().all() else np.nan for values in groups]

@@ -19,8 +19,9 @@ from ca14lib.agents.offline.iql import IQL, IQLConfig
 from ca14lib.agents.offline.td3bc import TD3BC, TD3BCConfig
 from ca14lib.data import OfflineDataset
 from ca14lib.evaluation.rollouts import RolloutEvaluation
-from ca14lib.experiments.offline.comparison import Entry, Sweep, build, finished
+from ca14lib.experiments.offline.comparison import Entry, build
 from ca14lib.experiments.offline.datasets import QUALITIES, RECIPES, load_dataset, reference_returns
+from ca14lib.experiments.runs import Sweep, finished
 from ca14lib.metrics.intervals import interval_table
 from ca14lib.metrics.shares import normalized_score
 from ca14lib.training.offline import train_offline

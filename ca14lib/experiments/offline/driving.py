@@ -13,7 +13,8 @@ from ca14lib.agents.offline.bcq import DiscreteBCQ, DiscreteBCQConfig
 from ca14lib.agents.offline.cql import DiscreteCQL, DiscreteCQLConfig
 from ca14lib.agents.offline.iql import DiscreteIQL, DiscreteIQLConfig
 from ca14lib.data import OfflineDataset
-from ca14lib.experiments.offline.comparison import Entry, Sweep, build, finished
+from ca14lib.experiments.offline.comparison import Entry, build
+from ca14lib.experiments.runs import Sweep, finished
 from ca14lib.metrics.intervals import interval_table
 from ca14lib.training.collect import Policy, collect
 from ca14lib.training.offline import train_offline

@@ -17,7 +17,8 @@ from ca14lib.agents.offline.cql import DiscreteCQL, DiscreteCQLConfig
 from ca14lib.agents.offline.iql import DiscreteIQL, DiscreteIQLConfig
 from ca14lib.environments import TabularModel, tabular_model
 from ca14lib.evaluation.exact import ExactEvaluation, value_error
-from ca14lib.experiments.offline.comparison import Entry, Sweep, build, finished, interquartile_means
+from ca14lib.experiments.offline.comparison import Entry, build
+from ca14lib.experiments.runs import Sweep, finished, interquartile_means
 from ca14lib.metrics.intervals import interval_table
 from ca14lib.training.collect import collect
 from ca14lib.training.offline import train_offline

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from ca14lib.experiments.offline.comparison import Sweep, finished
 from ca14lib.experiments.offline.gridworld import gridworld_run, gridworld_table
+from ca14lib.experiments.runs import Sweep, finished
 
 HYPERPARAMETERS: dict[str, dict[str, tuple[float, ...]]] = {
     "DQN": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3), "target_rate": (0.0005, 0.005, 0.05, 1.0)},

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ca14lib.data import OfflineDataset
 from ca14lib.environments import TabularModel, behaviour_policy, tabular_model
 from ca14lib.evaluation.off_policy import Estimate, doubly_robust, fitted_q_evaluation, importance_sampling
-from ca14lib.experiments.offline.comparison import Sweep, finished
 from ca14lib.experiments.offline.gridworld import GRIDWORLD
 from ca14lib.experiments.offline.sepsis import SEPSIS
+from ca14lib.experiments.runs import Sweep, finished
 from ca14lib.solvers.dynamic_programming import policy_evaluation, policy_return
 from ca14lib.training.collect import collect
 

@@ -16,7 +16,8 @@ from ca14lib.agents.offline.iql import DiscreteIQL, DiscreteIQLConfig
 from ca14lib.data import OfflineDataset
 from ca14lib.environments import TabularModel, behaviour_policy, tabular_model
 from ca14lib.evaluation.exact import ExactEvaluation
-from ca14lib.experiments.offline.comparison import Entry, Sweep, build, finished, interquartile_means
+from ca14lib.experiments.offline.comparison import Entry, build
+from ca14lib.experiments.runs import Sweep, finished, interquartile_means
 from ca14lib.metrics.intervals import interval_table
 from ca14lib.solvers.dynamic_programming import policy_return, value_iteration
 from ca14lib.solvers.pessimism import pessimistic_plan
