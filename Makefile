@@ -29,10 +29,15 @@ verify: $(VENV)/.stamp ## run the section experiments with all seeds and write r
 	$(BIN)/ca14 run offline --seeds 5 --part pendulum --part driving
 	$(BIN)/ca14 make-datasets hopper --keep
 	$(BIN)/ca14 run offline --seeds 3 --part hopper
+	$(BIN)/ca14 run safe --seeds 10 --part grid --part cliff --part multipliers --part shield --part reactor --part sepsis
+	$(BIN)/ca14 run safe --seeds 5 --part velocity
+	$(BIN)/ca14 run safe --seeds 3 --part driving
+	$(BIN)/python -m benchmarks.cpo_dual
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
 	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.environment_speed
+	$(BIN)/python -m benchmarks.on_policy_speed
 	@if [ -x .venv-peers/bin/python ]; then \
 	$(BIN)/python -m benchmarks.peer_speed && $(BIN)/python -m benchmarks.peer_quality; \
 	else echo "peers were left out: make peers installs them"; fi

@@ -226,7 +226,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="rounds of speed measurements")
     parser.add_argument("--seeds", type=int, default=5, help="trainings to score 0.95 per case")
-    parser.add_argument("--bar", type=float, default=None, help="exit with an error below this ratio to SB3 as it comes")
+    parser.add_argument(
+        "--bar", type=float, default=None, help="exit with an error below this ratio to SB3 as it comes"
+    )
     parser.add_argument("--no-write", action="store_true", help="print only, leave results/ alone")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -13,7 +13,7 @@ the products that the algorithm, as published, asks of its linear layers:
 
 ``PASSES`` lists them for every agent. The time limit of a policy that is updated every second time (TD3+BC) is that of
 two updates. Rounds of floor and update alternate, so that a machine whose speed drifts slows both; the figure is the
-ratio of medians.
+ratio of medians. On-policy agents learn from whole rollouts and have a benchmark of their own, ``on_policy_speed``.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ca14lib.agents import AGENTS, Agent, ContinuousAgent
+from ca14lib.agents import AGENTS, Agent, ContinuousAgent, OnPolicyAgent
 from ca14lib.agents.offline import BCQConfig, CQLConfig
 from ca14lib.data import OfflineDataset
 from ca14lib.experiments import write_results
@@ -87,6 +87,7 @@ def passes() -> dict[str, list[Pass]]:
     }  # fmt: skip
 
 
+BATCH_AGENTS = tuple(name for name, cls in AGENTS.items() if not issubclass(cls, OnPolicyAgent))
 EVERY_SECOND = ("TD3BC",)  # their policy is updated every second time
 
 
@@ -183,9 +184,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1_000, help="pairs of measurements per agent")
     parser.add_argument("--bar", type=float, default=None, help="exit with an error if a multiple exceeds this")
     parser.add_argument("--no-write", action="store_true", help="print only, leave results/ alone")
-    parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS), help="all by default")
+    parser.add_argument("--agents", nargs="+", choices=BATCH_AGENTS, default=list(BATCH_AGENTS), help="all by default")
     options = parser.parse_args()
-    if options.agents != list(AGENTS) and not options.no_write:
+    if options.agents != list(BATCH_AGENTS) and not options.no_write:
         parser.error("a table of some agents only would replace that of all: add --no-write")
     torch.set_num_threads(1)
     discrete, continuous = random_dataset(continuous=False), random_dataset(continuous=True)
@@ -199,7 +200,7 @@ def main() -> None:
     )  # fmt: skip
     print(table.to_string(index=False, float_format="%.3f"))
     if not options.no_write:
-        modules = sorted({cls.__module__ for cls in AGENTS.values()} | {"ca14lib.data.dataset"})
+        modules = sorted({AGENTS[name].__module__ for name in BATCH_AGENTS} | {"ca14lib.data.dataset"})
         write_results("update_speed", table, command="python -m benchmarks.update_speed", modules=modules)
     if options.bar is not None and table["multiple"].max() > options.bar:
         raise SystemExit(f"an update takes more than {options.bar} times its matrix products")

@@ -76,6 +76,22 @@ def test_the_price_of_a_dose_predicts_small_changes_and_underestimates_large_one
     saved = full["vasopressors"] - half["vasopressors"]
     lost = full["survival"] - half["survival"]
     assert full["vasopressors_price"] * saved < lost < half["vasopressors_price"] * saved
+    assert (lost, full["vasopressors_price"] * saved) == pytest.approx((0.0027, 0.0018), abs=1e-4)
+
+
+def test_more_than_half_of_the_gain_needs_half_of_the_doses_and_the_fluids_bind():
+    table = pd.read_csv(ROOT / "results" / "safe_sepsis.csv")
+    survival = table.set_index(["policy", "limited", "share"])["survival"].to_dict()
+    clinicians, best = survival["clinicians", "nothing", np.inf], survival["optimum", "nothing", np.inf]
+    assert survival["optimum", "both", 0.5] - clinicians > 0.5 * (best - clinicians)
+    assert abs(survival["uniform", "nothing", np.inf] - clinicians) < 0.005
+    price = {(row["limited"], row["share"]): row for _, row in table.iterrows()}
+    alone, together = price["vasopressors", 0.5], price["both", 0.5]
+    assert together["vasopressors_price"] < 0.1 * alone["vasopressors_price"]
+    assert price["both", 1.0]["fluids_price"] > price["both", 1.0]["vasopressors_price"]
+    optimum = table[(table["policy"] == "optimum") & (table["limited"] == "nothing")].iloc[0]
+    given = table[table["policy"] == "clinicians"].iloc[0]
+    assert all(optimum[drug] > given[drug] for drug in ("vasopressors", "fluids"))
 
 
 def test_the_emergency_brake_acts_on_the_car_ahead_and_on_nothing_else():

@@ -97,9 +97,7 @@ def test_colours_alone_can_be_told_apart_by_most(names):
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 25
 
 
-@pytest.mark.parametrize(
-    "names", [AGENTS, SAFE_AGENTS, ESTIMATORS], ids=["agents", "safe agents", "estimators"]
-)
+@pytest.mark.parametrize("names", [AGENTS, SAFE_AGENTS, ESTIMATORS], ids=["agents", "safe agents", "estimators"])
 def test_lines_can_be_told_apart_without_colour(names):
     assert len({str(LINE_STYLES[name]) for name in names}) == len(names)
     assert len({MARKERS[name] for name in names}) == len(names)

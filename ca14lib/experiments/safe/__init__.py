@@ -9,12 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from ca14lib.experiments.runs import Part, run_parts
+from ca14lib.experiments.safe.cliff import cliff_part
 from ca14lib.experiments.safe.driving import driving_part
 from ca14lib.experiments.safe.grid import grid_part
 from ca14lib.experiments.safe.multipliers import multipliers_part
 from ca14lib.experiments.safe.reactor import reactor_part
 from ca14lib.experiments.safe.sepsis import sepsis_part
 from ca14lib.experiments.safe.shield import shield_part
+from ca14lib.experiments.safe.velocity import velocity_part
 
 __all__ = ["PARTS", "run"]
 
@@ -25,8 +27,10 @@ PARTS: dict[str, Part] = {
     "multipliers": multipliers_part,
     "sepsis": sepsis_part,
     "driving": driving_part,
+    "cliff": cliff_part,
     "shield": shield_part,
     "reactor": reactor_part,
+    "velocity": velocity_part,
 }
 
 

@@ -51,25 +51,25 @@ _SHORTFALL: dict[str, Any] = {"tail": TAIL, "budget": BUDGET, "anneal_updates": 
 CLIFF_AGENTS: dict[str, CliffEntry] = {
     "PPO": CliffEntry(PPO, PPOConfig(**_PPO), updates=60, num_envs=256),
     "CVaRPolicyGradient": CliffEntry(CVaRPolicyGradient, CVaRPolicyGradientConfig(**_PPO, **_SHORTFALL)),
-    "CVaRPolicyGradient, budget hidden": CliffEntry(
+    "CVaRPolicyGradient (budget hidden)": CliffEntry(
         CVaRPolicyGradient, CVaRPolicyGradientConfig(**_PPO, **_SHORTFALL), budget=None
     ),
-    "CVaRPolicyGradient, cells as coordinates": CliffEntry(
+    "CVaRPolicyGradient (coordinates)": CliffEntry(
         CVaRPolicyGradient, CVaRPolicyGradientConfig(**_PPO, **_SHORTFALL), environment={"one_hot": False}
     ),
-    "RiskSensitivePolicyGradient, CVaR": CliffEntry(
+    "RiskSensitivePolicyGradient (CVaR)": CliffEntry(
         RiskSensitivePolicyGradient,
         RiskSensitiveConfig(
-            **_PPO | {"entropy_weight": 3.0, "final_entropy_weight": 0.3},
+            **_PPO | {"entropy_weight": 20.0, "final_entropy_weight": 0.5},
             measure="conditional_value_at_risk",
             parameter=1 - TAIL,
             risk_weight=2.0,
         ),
     ),
-    "RiskSensitivePolicyGradient, entropic": CliffEntry(
+    "RiskSensitivePolicyGradient (entropic)": CliffEntry(
         RiskSensitivePolicyGradient,
         RiskSensitiveConfig(
-            **_PPO | {"entropy_weight": 3.0, "final_entropy_weight": 0.3},
+            **_PPO | {"entropy_weight": 20.0, "final_entropy_weight": 0.5},
             measure="entropic_risk",
             parameter=0.2,
             risk_weight=10.0,

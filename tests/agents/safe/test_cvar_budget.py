@@ -65,11 +65,11 @@ def test_agent_climbs_the_shortfall_in_units_of_the_return_whatever_the_tail():
 
 
 def test_tail_of_costs_is_priced_in_the_same_unit():
-    """With a price of 2 on the tail of the cost, whose quantile is 1: u = −(9 − R)₊ − 2 (C − 1)₊."""
+    """With a price of 2 on the tail of the cost, whose quantile is 2: u = −(9 − R)₊ − 2 (C − 2)₊."""
     agent = small_agent(budget=9.0, tail=0.5, anneal_updates=0, cost_limits=(0.0,), multiplier_learning_rate=0.0)
     agent.multiplier += 2.0
-    utility, _ = agent._utility(torch.tensor([5.0, 9.0]), torch.tensor([[1.0], [4.0]]))
-    torch.testing.assert_close(utility, torch.tensor([-4.0, -6.0]))
+    utility, _ = agent._utility(torch.tensor([5.0, 9.0, 9.0, 9.0]), torch.tensor([[0.0], [1.0], [2.0], [6.0]]))
+    torch.testing.assert_close(utility, torch.tensor([-4.0, 0.0, 0.0, -8.0]))
 
 
 @pytest.mark.parametrize("budget", [float("nan"), float("inf")])
