@@ -7,7 +7,6 @@ import gymnasium as gym
 import pandas as pd
 
 from ca14lib.agents.on_policy import OnPolicyAgent, OnPolicyConfig
-from ca14lib.agents.safe.cpo import CPO, CPOConfig
 from ca14lib.agents.safe.ppo_lagrangian import PPOLagrangian, PPOLagrangianConfig
 from ca14lib.data import Normalizer
 from ca14lib.evaluation.rollouts import RolloutEvaluation
@@ -18,7 +17,7 @@ from ca14lib.training.on_policy import train_on_policy
 
 TASK = "CA14/HopperVelocity-v0"
 LIMIT = 25.0  # the usual budget: steps above the speed limit in an episode of 1,000
-AIMED = 20.0  # what the agents are given: an estimate from a few episodes needs room
+AIMED = 15.0  # what the agents are given: the cost swings about what it is held at
 STEPS, NUM_ENVS, ROLLOUT_STEPS = 1_000_000, 16, 256
 EVALUATION_EPISODES = 50
 NORMALIZER_EPISODES, NORMALIZER_FLOOR = 200, 0.1  # of random actions; added to each standard deviation
@@ -50,16 +49,18 @@ PUBLISHED = (
     Published("CPPOPID", 10_000_000, 1713.29, 10.21, 8.96, 4.28),
 )
 
-_COMMON: dict[str, Any] = {"cost_limits": (AIMED,), "discount": 0.99, "cost_discount": 0.99, "minibatches": 8}
 # chosen on seed 100
 VELOCITY_AGENTS: dict[str, tuple[type[OnPolicyAgent], OnPolicyConfig]] = {
-    "PPO-Lagrangian": (
+    "PPOLagrangian": (
         PPOLagrangian,
-        # a multiplier of 1 makes slowing down pay and falling not: above 1.74 an episode is better ended than run fast
-        PPOLagrangianConfig(**_COMMON, epochs=8, initial_multiplier=1.0, multiplier_learning_rate=0.001),
+        # at a multiplier of 1 slowing down pays and falling does not; a fast and large one makes falling the way to
+        # end the costs, and the agent never learns to stand
+        PPOLagrangianConfig(
+            cost_limits=(AIMED,), discount=0.99, cost_discount=0.99, minibatches=8, epochs=8,
+            initial_multiplier=1.0, multiplier_learning_rate=0.001,
+        ),
     ),
-    "CPO": (CPO, CPOConfig(**_COMMON, value_epochs=8)),
-}
+}  # fmt: skip
 
 
 def observation_normalizer(seed: int, episodes: int = NORMALIZER_EPISODES) -> Normalizer:
