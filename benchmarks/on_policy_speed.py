@@ -170,39 +170,43 @@ def speeds(cases: tuple[Case, ...], rounds: int) -> list[list[float]]:
     return measured
 
 
-def time_to_score(case: Case, seed: int, updates: int = UPDATES) -> tuple[float, int]:
-    """CPU seconds and updates until the exact score is reached; infinity and −1 if it is not."""
+class Solved(Exception):
+    """Ends a training that has reached the score."""
+
+
+class StopWatch:
+    """Evaluates our agent after every update, off the clock, and ends its training when it has reached the score."""
+
+    def __init__(self, evaluation: ConstrainedEvaluation) -> None:
+        self.evaluation, self.updates, self.spent = evaluation, -1, 0.0
+        self.resumed = time.process_time()
+
+    def __call__(self, agent: Agent) -> dict[str, float]:
+        self.spent += time.process_time() - self.resumed
+        self.updates += 1
+        score = self.evaluation(agent)["score"]
+        if score >= SCORE:
+            raise Solved
+        self.resumed = time.process_time()
+        return {"score": score}
+
+
+def time_to_score(case: Case, seed: int, updates: int = UPDATES) -> tuple[float, float]:
+    """CPU seconds and updates until the exact score is reached; infinity for both if it is not."""
     evaluation = ConstrainedEvaluation(tabular_model(SAFE_GRID), np.inf)
-    spent, resumed, reached = 0.0, 0.0, (np.inf, -1)
-
-    def stop_watch(score: float, update: int) -> None:
-        nonlocal reached
-        if score >= SCORE and reached[1] < 0:
-            reached = (spent, update)
-
     if case.library == "ca14lib":
-        calls = 0
-
-        def evaluate(agent: Agent) -> dict[str, float]:
-            nonlocal spent, resumed, calls
-            spent += time.process_time() - resumed
-            found = evaluation(agent)
-            stop_watch(found["score"], calls)
-            calls += 1
-            resumed = time.process_time()
-            return {"score": found["score"]}
-
-        agent = our_agent(case, seed)
-        resumed = time.process_time()
-        our_training(case, agent, updates, seed, evaluate)
-        return reached
-    peer = peer_agent(case, seed)
+        agent, watch = our_agent(case, seed), StopWatch(evaluation)
+        try:
+            our_training(case, agent, updates, seed, watch)
+        except Solved:
+            return watch.spent, watch.updates
+        return np.inf, np.inf
+    peer, spent = peer_agent(case, seed), 0.0
     for update in range(1, updates + 1):
         spent += seconds(lambda: peer.learn(SAMPLES, reset_num_timesteps=False))
-        stop_watch(evaluation.of_policy(peer_table(peer, evaluation.model))["score"], update)
-        if reached[1] > 0:
-            break
-    return reached
+        if evaluation.of_policy(peer_table(peer, evaluation.model))["score"] >= SCORE:
+            return spent, update
+    return np.inf, np.inf
 
 
 def measure(rounds: int, seeds: int, updates: int = UPDATES) -> pd.DataFrame:
@@ -216,8 +220,8 @@ def measure(rounds: int, seeds: int, updates: int = UPDATES) -> pd.DataFrame:
             "steps_per_second": statistics.median(rate),
             "ours_over_it": statistics.median(ours / its for ours, its in zip(rates[0], rate)),
             "seconds_to_score": statistics.median(elapsed for elapsed, _ in times),
-            "updates_to_score": statistics.median(count if count >= 0 else np.inf for _, count in times),
-            "reached": sum(count >= 0 for _, count in times), "seeds": seeds,
+            "updates_to_score": statistics.median(count for _, count in times),
+            "reached": sum(count < np.inf for _, count in times), "seeds": seeds,
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -326,7 +326,7 @@ def evaluate(
         horizon = model.horizon or batched.time_limit
     exact = ExactEvaluation(model, discount=discount, horizon=horizon, deterministic=not stochastic)
     scores = exact(learner)
-    own = learner.policy_table(model, deterministic=not stochastic)  # type: ignore[attr-defined,operator]
+    own = learner.policy_table(model, deterministic=not stochastic)  # type: ignore[operator]
     policies = {f"{type(learner).__name__} (this agent)": own} | batched.behaviours()
     rows = {"optimum": exact.optimum} | {name: exact.of_policy(policy)["return"] for name, policy in policies.items()}
     costs: dict[str, float] = {}

@@ -22,12 +22,7 @@ ROUNDING = 1e-6  # costs may be sums of float32
 
 
 class WorstEpisode(NamedTuple):
-    """The episode of the largest cost.
-
-    Attributes:
-        episode: Its position, the first if several are as costly; one for each constraint, ``[K]``.
-        cost: Its cost, ``[K]``.
-    """
+    """The episode of the largest cost: its position (the first of several) and its cost, ``[K]`` each."""
 
     episode: NDArray[np.int64]
     cost: Array

@@ -100,7 +100,7 @@ def test_the_safety_layer_predicts_the_next_temperature_near_the_limit():
 
 def test_a_run_repeats_and_unknown_settings_are_refused(watched):
     assert reactor_run("PPO", 0, **TINY) == watched[0]
-    with pytest.raises(ValueError, match="setting must be one of PPO, .*got 'hope'"):
+    with pytest.raises(ValueError, match=r"setting must be one of PPO, .*got 'hope'"):
         reactor_run("hope", 0)
 
 

@@ -36,7 +36,7 @@ class Linearised(NamedTuple):
 
     def step(self, dual: Dual) -> Array:
         """The step ``[2]`` of a solution of the dual (book eqs. cpo-step and cpo-recovery)."""
-        objective = np.zeros(2) if dual.case == 0 else self.objective
+        objective: Array = np.zeros(2) if dual.case == 0 else self.objective
         step: Array = -np.linalg.solve(self.hessian, objective + dual.cost_multiplier * self.cost)
         return step / dual.trust_multiplier
 
@@ -104,7 +104,9 @@ class TwoLogits:
         share, visits = _shares(logits), self._visits(logits)
         slope = share * (1 - share)
         excess = float(self.expected(logits)[1] - self.limit) / self._length(logits)
-        return Linearised(-visits * slope * reward, visits * slope * cost, excess, np.diag(visits * slope + self.damping))
+        return Linearised(
+            -visits * slope * reward, visits * slope * cost, excess, np.diag(visits * slope + self.damping)
+        )
 
     def line_search(self, logits: ArrayLike, step: ArrayLike, case: int, delta: float) -> float:
         """Share of a step that keeps what was approximated (book eq. cpo-line-search); 0 if none does."""
