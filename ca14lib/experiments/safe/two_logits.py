@@ -37,8 +37,8 @@ class Linearised(NamedTuple):
     def step(self, dual: Dual) -> Array:
         """The step ``[2]`` of a solution of the dual (book eqs. cpo-step and cpo-recovery)."""
         objective: Array = np.zeros(2) if dual.case == 0 else self.objective
-        step: Array = -np.linalg.solve(self.hessian, objective + dual.cost_multiplier * self.cost)
-        return step / dual.trust_multiplier
+        towards = np.linalg.solve(self.hessian, objective + dual.cost_multiplier * self.cost)
+        return np.asarray(-towards / dual.trust_multiplier, dtype=np.float64)
 
 
 @dataclass(frozen=True)
