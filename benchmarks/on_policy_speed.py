@@ -16,8 +16,9 @@ every update and its time is not counted; ``seconds_to_score`` and ``updates_to_
 ``reached`` the number of seeds that get there within ``UPDATES`` updates. Seconds are the process's CPU time: what a
 clock shows where nothing else runs.
 
-OmniSafe is not measured here: its releases ask for a Gymnasium before 1.0. In an environment of its own it did 391
-(PPO-Lagrangian), 465 (PID), 1,450 (CPO) and 1,710 (TRPO-Lagrangian) environment steps a second on a small NumPy task.
+OmniSafe is not measured here: it needs Safety-Gymnasium, which pins a Gymnasium before 1.0. In an environment of its
+own it did 391 (PPO-Lagrangian), 465 (PID), 1,450 (CPO) and 1,710 (TRPO-Lagrangian) environment steps a second on a
+small NumPy task.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,11 +17,10 @@ from ca14lib.experiments.safe.reactor import (
     reactor_run,
     scaled_temperature,
 )
-from ca14lib.training.sweep import sweep
 
 RESULTS = Path(__file__).parents[2] / "results"
 STORED = (RESULTS / "safe_reactor.csv").exists()
-TINY = {"steps": 6_400, "episodes": 4}
+TINY = {"steps": 3_200, "episodes": 2}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def watched():
 
 def test_all_steps_of_training_are_counted(watched):
     found, states = watched
-    assert len(states) == found["steps"] == 6_400
+    assert len(states) == found["steps"] == 3_200
     assert found["overheated"] == (states[:, 1] > 355).sum() > 0
     assert found["unreacted"] == (states[:, 0] > 0.65).sum() > 0
     assert found["hottest"] == pytest.approx(states[:, 1].max(), abs=1e-3)
@@ -104,14 +104,33 @@ def test_a_run_repeats_and_unknown_settings_are_refused(watched):
         reactor_run("hope", 0)
 
 
-def test_every_setting_has_its_row():
-    grid = {"setting": list(SETTINGS), "steps": [3_200], "episodes": [2]}
-    tables = reactor_part(lambda function, _: sweep(function, grid, 2, jobs=1, progress=False), True)
+def test_the_layer_pays_for_its_data_and_corrects():
+    found = reactor_run("PPO + safety layer", 0, **TINY)
+    assert found["data_overheated"] > 0
+    assert found["corrected"] > 0
+
+
+def test_every_setting_has_its_row_with_its_worst_seed():
+    columns = {"steps", "unreacted", "corrected", "tracking_error", "final_unreacted", "seconds"}
+    worst = {"overheated": 7.0, "hottest": 400.0, "final_overheated": 2.0, "data_overheated": 1.0}
+
+    def sweeps(function, grid):
+        assert function is reactor_run
+        return pd.DataFrame(
+            {"setting": setting, "seed": seed, "error": ""}
+            | dict.fromkeys(columns, 1.0)
+            | {name: value * seed for name, value in worst.items()}
+            for setting in grid["setting"]
+            for seed in (0, 1)
+        )
+
+    tables = reactor_part(sweeps, False)
     table = tables["safe_reactor"]
     assert table["setting"].tolist() == list(SETTINGS)
     assert (table["seeds"] == 2).all()
     assert len(tables["safe_reactor_runs"]) == 2 * len(SETTINGS)
-    assert (table["data_overheated_max"] > 0).tolist() == [False, False, True, False]
+    for name, value in worst.items():
+        assert (table[f"{name}_max"] == value).all()
 
 
 @pytest.mark.skipif(not STORED, reason="results/safe_reactor.csv comes with `ca14 run safe --part reactor`")
