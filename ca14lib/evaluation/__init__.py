@@ -1,6 +1,6 @@
 """Whatever runs or fits something to judge an agent."""
 
-from ca14lib.evaluation.constrained import ConstrainedEvaluation, average_iterates
+from ca14lib.evaluation.constrained import ConstrainedEvaluation, average_iterates, whole_cycles
 from ca14lib.evaluation.exact import ExactEvaluation, value_error
 from ca14lib.evaluation.off_policy import (
     Estimate,
@@ -22,4 +22,5 @@ __all__ = [
     "fitted_q_evaluation",
     "importance_sampling",
     "value_error",
+    "whole_cycles",
 ]

@@ -83,7 +83,32 @@ class ConstrainedEvaluation:
         return score >= least_score and excess <= COST_TOLERANCE
 
 
-def average_iterates(history_return: ArrayLike, history_cost: ArrayLike, share: float = 0.5) -> tuple[float, float]:
+def whole_cycles(multiplier: ArrayLike, share: float = 0.5) -> slice:
+    r"""The iterates between two updates with the same multiplier, about the last share of them.
+
+    The multiplier's step adds :math:`\eta_\lambda(\hat J_C-d)` (book eq. lagrangian-multiplier-step), so between two
+    updates with the same multiplier the mean cost is the limit, wherever in its swing the training ends (book eq.
+    whole-cycles). A window cut at will has part of a swing too much.
+
+    Args:
+        multiplier: ``[I]``, what every update used: it answers the cost of the iterate before.
+        share: In (0, 1], the part of the iterates; the window's first lies up to 0.3 of it earlier or later.
+    Returns:
+        The window: from the iterate whose multiplier is nearest to the last one, to the last but one.
+    """
+    used, count = np.asarray(multiplier, dtype=float), np.size(multiplier)
+    if used.ndim != 1 or count < 2:
+        raise ValueError(f"multiplier must be [I] with I >= 2, got shape {used.shape}")
+    _check_share(share)
+    earliest = max(count - 1 - round(1.3 * share * (count - 1)), 0)
+    latest = max(count - 1 - round(0.7 * share * (count - 1)), earliest + 1)
+    first = earliest + int(np.abs(used[earliest:latest] - used[-1]).argmin())
+    return slice(first, count - 1)
+
+
+def average_iterates(
+    history_return: ArrayLike, history_cost: ArrayLike, share: float = 0.5, multiplier: ArrayLike | None = None
+) -> tuple[float, float]:
     """Mean exact return and cost over the last share of the iterates (book eq. averaged-iterates).
 
     It is what the policy earns that draws one of those iterates before every episode.
@@ -92,11 +117,21 @@ def average_iterates(history_return: ArrayLike, history_cost: ArrayLike, share: 
         history_return: ``[I]``, exact returns of the iterates in order.
         history_cost: ``[I]``, their exact costs.
         share: In (0, 1].
+        multiplier: ``[I]``, what the update that made each iterate used: the window is then :func:`whole_cycles`.
     """
     returns, costs = np.asarray(history_return, dtype=float), np.asarray(history_cost, dtype=float)
     if returns.shape != costs.shape or returns.ndim != 1 or not returns.size:
         raise ValueError(f"returns and costs must be [I] with I >= 1, got shapes {returns.shape} and {costs.shape}")
+    _check_share(share)
+    if multiplier is None:
+        window = slice(returns.size - max(round(share * returns.size), 1), returns.size)
+    elif np.shape(multiplier) == returns.shape:
+        window = whole_cycles(multiplier, share)
+    else:
+        raise ValueError(f"multiplier must have the shape {returns.shape} of the returns, got {np.shape(multiplier)}")
+    return float(returns[window].mean()), float(costs[window].mean())
+
+
+def _check_share(share: float) -> None:
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")
-    first = returns.size - max(round(share * returns.size), 1)
-    return float(returns[first:].mean()), float(costs[first:].mean())

@@ -6,7 +6,7 @@ import pytest
 
 from ca14lib.agents import Agent, AgentConfig
 from ca14lib.environments import TabularModel, tabular_model
-from ca14lib.evaluation import ConstrainedEvaluation, average_iterates
+from ca14lib.evaluation import ConstrainedEvaluation, average_iterates, whole_cycles
 from ca14lib.evaluation.constrained import COST_TOLERANCE
 from ca14lib.solvers import InfeasibleError, constrained_optimum
 
@@ -155,3 +155,42 @@ def test_the_average_is_over_the_last_iterates_and_over_one_at_least(share, firs
 def test_an_average_of_nothing_or_of_too_much_is_refused(returns, costs, share, message):
     with pytest.raises(ValueError, match=message):
         average_iterates(returns, costs, share)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_over_whole_cycles_of_the_multiplier_the_mean_cost_is_the_limit(seed):
+    generator = np.random.default_rng(seed)
+    rate, limit, count = generator.uniform(0.5, 3.0), generator.uniform(1.0, 2.0), int(generator.integers(100, 300))
+    costs, multiplier, value = [], [], 5.0
+    for _ in range(count):  # costs answer the multiplier with delay, as a policy that learns does
+        multiplier.append(value)
+        late = multiplier[max(len(multiplier) - 6, 0)]
+        costs.append(4.0 / (1.0 + np.exp(late - 5.0)))
+        value = max(value + rate * (costs[-1] - limit), 0.0)
+    window = whole_cycles(multiplier)
+    gap = abs(multiplier[window.start] - multiplier[-1])
+    clipped = sum(max(-(m + rate * (c - limit)), 0.0) for m, c in zip(multiplier[window], costs[window], strict=True))
+    assert 0.3 * count < window.start < 0.7 * count
+    assert window.stop == count - 1
+    mean = average_iterates(np.zeros(count), costs, multiplier=multiplier)[1]
+    assert mean <= limit + gap / rate / (window.stop - window.start) + 1e-9
+    assert mean == pytest.approx(limit, abs=(gap + clipped) / rate / (window.stop - window.start) + 1e-9)
+
+
+def test_the_window_starts_where_the_multiplier_is_nearest_to_its_last_value():
+    multiplier = [0.0, 1.0, 2.0, 3.0, 2.0, 1.0, 0.0, 1.0, 2.0, 3.0, 2.1]
+    assert whole_cycles(multiplier) == slice(4, 10)
+    assert whole_cycles([3.0, 3.0]) == slice(0, 1)
+    returns = np.arange(11.0)
+    assert average_iterates(returns, -returns, multiplier=multiplier) == pytest.approx((6.5, -6.5))
+
+
+@pytest.mark.parametrize("multiplier, message", [([1.0], r"shape \(1,\)"), (np.ones((2, 2)), r"got shape \(2, 2\)")])
+def test_a_multiplier_without_a_history_is_refused(multiplier, message):
+    with pytest.raises(ValueError, match=message):
+        whole_cycles(multiplier)
+
+
+def test_a_multiplier_of_other_length_is_refused():
+    with pytest.raises(ValueError, match=r"multiplier must have the shape \(3,\) of the returns, got \(2,\)"):
+        average_iterates([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], multiplier=[1.0, 2.0])

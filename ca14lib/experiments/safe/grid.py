@@ -27,7 +27,7 @@ SAFE_GRID_LIMITS: dict[str, tuple[float, ...]] = {
     "bridges": (0.5, 1.0, 2.0),
     "shore": (0.25, 0.5, 2.5),
 }
-AVERAGED = 0.5  # share of the iterates, the last ones, over which Lagrangian methods are averaged
+AVERAGED = 0.5  # share of the iterates, the last ones, over whose whole cycles Lagrangian methods are averaged
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SafeEntry:
         return 1_300_000 if stochastic and self.patient else 600_000
 
 
-# Settings were chosen with seeds 0 to 5 and 100 on the original layout and with seed 100 on the others.
+# Settings were chosen with seeds 0 to 5, 100 and 200 to 203 on the original layout and 100 and 200 to 203 elsewhere.
 _SHARED: dict[str, Any] = {
     "discount": 1.0, "cost_discount": 1.0, "initial_cost_discount": 0.9, "learning_rate": 1e-3,
 }  # fmt: skip
@@ -69,7 +69,7 @@ SAFE_GRID_AGENTS: dict[str, SafeEntry] = {
         PPOLagrangian,
         PPOLagrangianConfig,
         _PPO,
-        {"multiplier_learning_rate": 30.0, "max_multiplier": 50.0},
+        {"multiplier_learning_rate": 15.0, "max_multiplier": 100.0},
         patient=True,
         averaged=True,
     ),
@@ -88,7 +88,7 @@ SAFE_GRID_AGENTS: dict[str, SafeEntry] = {
         | {
             "entropy_weight": 0.1,
             "final_entropy_weight": 0.003,
-            "annealing": 0.96,
+            "annealing": 0.94,
             "trust_region": 0.04,
             "trust_region_decay": 0.95,
             "cautious_errors": 0.3,
@@ -165,9 +165,10 @@ def safe_grid_run(agent: str, setting: str, seed: int, *, steps: int | None = No
         steps: Environment steps; None for those of the experiment.
     Returns:
         ``return``, ``cost``, ``score`` and ``excess`` of what the agent is judged by: its last policy, or, for
-        Lagrangian methods where the optimum is stochastic, the mean over the last half of its iterates. ``last_…`` are
-        those of the last policy. ``within`` is 1 if score (0.90 where stochastic, else 0.95) and cost (limit plus 2% of
-        the cost range) are met; ``violations`` counts training episodes above the limit.
+        Lagrangian methods where the optimum is stochastic, the mean over its iterates in the whole cycles of the
+        multiplier that make about the last half of training. ``last_…`` are those of the last policy. ``within`` is 1
+        if score (0.90 where stochastic, else 0.95) and cost (limit plus 2% of the cost range) are met; ``violations``
+        counts training episodes above the limit.
     """
     layout, limit = setting_of(setting)
     entry, stochastic = SAFE_GRID_AGENTS[agent], is_stochastic(layout, limit)
@@ -176,9 +177,9 @@ def safe_grid_run(agent: str, setting: str, seed: int, *, steps: int | None = No
     last = {name: history.last(name) for name in ("exact_return", "exact_cost", "score", "excess")}
     judged = last
     if stochastic and entry.averaged:
-        judged = evaluation.of_numbers(
-            *average_iterates(history.series("exact_return"), history.series("exact_cost"), AVERAGED)
-        )
+        used = history.series("multiplier_0").to_numpy()  # of every update; the first evaluation precedes them all
+        series = (history.series(name).to_numpy()[-len(used) :] for name in ("exact_return", "exact_cost"))
+        judged = evaluation.of_numbers(*average_iterates(*series, AVERAGED, used))
     return {
         "return": judged["exact_return"], "cost": judged["exact_cost"], "score": judged["score"],
         "excess": judged["excess"],
