@@ -427,8 +427,8 @@ def run_safe(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="grid, cliff, shield, reactor, velocity, sepsis or driving; may be repeated; all by default "
-            "(driving needs the extra applications)."
+            help="grid, cliff, multipliers, shield, reactor, velocity, sepsis or driving; may be repeated; all by "
+            "default (driving needs the extra applications)."
         ),
     ] = None,
     output: Annotated[

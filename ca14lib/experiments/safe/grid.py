@@ -178,8 +178,8 @@ def safe_grid_run(agent: str, setting: str, seed: int, *, steps: int | None = No
     judged = last
     if stochastic and entry.averaged:
         used = history.series("multiplier_0").to_numpy()  # of every update; the first evaluation precedes them all
-        series = (history.series(name).to_numpy()[-len(used) :] for name in ("exact_return", "exact_cost"))
-        judged = evaluation.of_numbers(*average_iterates(*series, AVERAGED, used))
+        returns, costs = (history.series(name).to_numpy()[-len(used) :] for name in ("exact_return", "exact_cost"))
+        judged = evaluation.of_numbers(*average_iterates(returns, costs, AVERAGED, used))
     return {
         "return": judged["exact_return"], "cost": judged["exact_cost"], "score": judged["score"],
         "excess": judged["excess"],
