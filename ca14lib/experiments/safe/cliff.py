@@ -47,16 +47,18 @@ _PPO: dict[str, Any] = {
     "discount": 1.0, "gae_lambda": 0.95, "learning_rate": 3e-3, "value_learning_rate": 3e-3, "standardise": False,
     "entropy_weight": 1.0, "final_entropy_weight": 0.0, "annealing": 0.96,
 }  # fmt: skip
-# whoever has fallen must still try both ways when the rest of the policy is settled: the entropy goes slowly
-_SHORTFALL: dict[str, Any] = _PPO | {"annealing": 0.98, "tail": TAIL, "budget": BUDGET, "anneal_updates": 0}
+# whoever has fallen must still try both ways when the rest of the policy is settled: more entropy, which goes slowly
+_SHORTFALL: dict[str, Any] = _PPO | {
+    "entropy_weight": 3.0, "annealing": 0.98, "tail": TAIL, "budget": BUDGET, "anneal_updates": 0,
+}  # fmt: skip
 CLIFF_AGENTS: dict[str, CliffEntry] = {
     "PPO": CliffEntry(PPO, PPOConfig(**_PPO), updates=60, num_envs=256),
-    "CVaRPolicyGradient": CliffEntry(CVaRPolicyGradient, CVaRPolicyGradientConfig(**_SHORTFALL)),
+    "CVaRPolicyGradient": CliffEntry(CVaRPolicyGradient, CVaRPolicyGradientConfig(**_SHORTFALL), updates=180),
     "CVaRPolicyGradient (budget hidden)": CliffEntry(
-        CVaRPolicyGradient, CVaRPolicyGradientConfig(**_SHORTFALL), budget=None
+        CVaRPolicyGradient, CVaRPolicyGradientConfig(**_SHORTFALL), budget=None, updates=180
     ),
     "CVaRPolicyGradient (coordinates)": CliffEntry(
-        CVaRPolicyGradient, CVaRPolicyGradientConfig(**_SHORTFALL), environment={"one_hot": False}
+        CVaRPolicyGradient, CVaRPolicyGradientConfig(**_SHORTFALL), environment={"one_hot": False}, updates=180
     ),
     "RiskSensitivePolicyGradient (CVaR)": CliffEntry(
         RiskSensitivePolicyGradient,
