@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.learning, pytest.mark.slow]
 @pytest.mark.parametrize(
     "agent, layout, limit, steps",
     [
-        ("PPOLagrangian", "original", 0.6, 500_000),
+        ("PPOLagrangian", "original", 0.6, 600_000),
         ("PIDLagrangian", "original", 0.6, 600_000),
         ("CPO", "bridges", 2.0, 400_000),
     ],
