@@ -42,7 +42,8 @@ class CliffEntry:
         return self.environment | {"observe_budget": self.budget}
 
 
-# Settings were chosen with seeds from 100 on; the tables report seeds 0, 1, …
+# Settings were chosen with seeds from 100 on; the tables report seeds 0, 1, … The CVaR agent's entropy and length were
+# raised, on seeds 120 to 125, after a first run of the reported seeds had reached the optimum on 7 of 10.
 _PPO: dict[str, Any] = {
     "discount": 1.0, "gae_lambda": 0.95, "learning_rate": 3e-3, "value_learning_rate": 3e-3, "standardise": False,
     "entropy_weight": 1.0, "final_entropy_weight": 0.0, "annealing": 0.96,
