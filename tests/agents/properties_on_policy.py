@@ -45,7 +45,14 @@ SETTINGS: dict[str, dict[str, object]] = {
     "spg": {"cost_limits": (5.0, 30.0), "initial_multiplier": 0.3, "entropy_weight": 0.05},
     "cvar": {"cost_limits": (0.5,), "tail": 0.5, "anneal_updates": 2, "multiplier_learning_rate": 0.5},
     "risk": {"parameter": 0.6, "risk_weight": 0.8},
-    "cpo": {"cost_limits": (24.0,), "conjugate_gradient_steps": 80, "fisher_share": 0.5, "trust_region_decay": 0.9},
+    "cpo": {
+        "cost_limits": (24.0,),
+        "conjugate_gradient_steps": 80,
+        "fisher_share": 0.5,
+        "trust_region_decay": 0.9,
+        "excess_share": 0.4,
+        "excess_share_decay": 0.7,
+    },
 }
 
 
@@ -606,3 +613,16 @@ def the_violation_is_that_of_a_step() -> None:
     cost, length = torch.full_like(rollout.episode_cost, 16.0), torch.full_like(rollout.episode_length, 12.0)
     found = agent._excess(replace(rollout, episode_cost=cost, episode_length=length))
     assert abs(found - 0.5) < 1e-9, f"{found}"
+
+
+@property_of("cpo")
+def an_update_answers_a_share_of_the_violation() -> None:
+    """All of it at first, a smaller share with every update, and never less than the last share."""
+    agent = small("cpo", "discrete", cost_limits=(10.0,), excess_share=0.3, excess_share_decay=0.5)
+    rollout = small_rollout(agent)
+    cost, length = torch.full_like(rollout.episode_cost, 16.0), torch.full_like(rollout.episode_length, 12.0)
+    six_over = replace(rollout, episode_cost=cost, episode_length=length)
+    for share in (1.0, 0.5, 0.3, 0.3):
+        found = agent._excess(six_over)
+        assert abs(found - 0.5 * share) < 1e-9, f"{found} in update {agent.updates}"
+        agent.update(rollout)

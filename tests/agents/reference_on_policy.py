@@ -363,6 +363,7 @@ class Reference(reference.Reference):
         paid = rollout.episode_cost[:, 0]
         mean = float(paid.mean()) + config.cautious_errors * float(paid.std()) / math.sqrt(len(paid))
         c = (mean - config.cost_limits[0]) / float(rollout.episode_length.mean())
+        c *= max(config.excess_share, config.excess_share_decay**self.number)
         step, case = exact_step(hessian, g, b, c, radius)
         if case == "recovery" and self.entropy_weight():  # the bonus in units of the cost advantage's deviation
             weight = self.entropy_weight() * cost_advantage.std()

@@ -31,6 +31,8 @@ class CPOConfig(OnPolicyConfig):
     backtracks: int = 10  # line search steps, eq. cpo-line-search
     backtrack_factor: float = 0.8
     cautious_errors: float = 0.0  # standard errors of the mean episode cost that are added to it
+    excess_share: float = 1.0  # κ in the end, eq. cpo-excess-share: the share of the excess that one update answers
+    excess_share_decay: float = 0.93  # κ starts at 1 and shrinks by this factor with every update
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +43,8 @@ class CPOConfig(OnPolicyConfig):
         require(0 < self.fisher_share <= 1, "fisher_share", self.fisher_share, "in (0, 1]")
         require(0 < self.backtrack_factor < 1, "backtrack_factor", self.backtrack_factor, "in (0, 1)")
         require(0 <= self.cautious_errors < 10, "cautious_errors", self.cautious_errors, "in [0, 10)")
+        require(0 < self.excess_share <= 1, "excess_share", self.excess_share, "in (0, 1]")
+        require(0 < self.excess_share_decay <= 1, "excess_share_decay", self.excess_share_decay, "in (0, 1]")
         for name in ("conjugate_gradient_steps", "backtracks"):
             whole = isinstance(getattr(self, name), int) and getattr(self, name) >= 1
             require(whole, name, getattr(self, name), "a positive integer")
@@ -222,15 +226,20 @@ class CPO(OnPolicyAgent):
         """δ of this update."""
         return self.config.trust_region * self.config.trust_region_decay**self.updates
 
+    def excess_share(self) -> float:
+        """κ of this update (book eq. cpo-excess-share)."""
+        return max(self.config.excess_share, self.config.excess_share_decay**self.updates)
+
     def _excess(self, rollout: Rollout) -> float | None:
-        """Cost minus limit per step of an episode, so that it has the unit of the surrogate; None without episodes."""
+        """κ (cost − limit) per step of an episode, so that it has the unit of the surrogate; None without episodes."""
         cost = rollout.episode_cost[:, 0]
         if not len(cost):
             return None
         mean = float(cost.mean())
         if self.config.cautious_errors and len(cost) > 1:
             mean += self.config.cautious_errors * float(cost.std()) / math.sqrt(len(cost))
-        return (mean - self.config.cost_limits[0]) / float(rollout.episode_length.float().mean())
+        excess = (mean - self.config.cost_limits[0]) / float(rollout.episode_length.float().mean())
+        return self.excess_share() * excess
 
     def _surrogates(
         self, rollout: Rollout, advantage: Tensor, cost_advantage: Tensor

@@ -54,6 +54,7 @@ RESTORED = "a-search-that-fails-leaves-the-policy-as-it-was"
 RECOVERY = "recovery-lowers-the-cost"
 LIMIT = "the-reward-is-climbed-up-to-the-limit-and-no-further"
 PER_STEP = "the-violation-is-that-of-a-step"
+SHARE = "an-update-answers-a-share-of-the-violation"
 
 
 # Pieces
@@ -614,6 +615,27 @@ def cpo_violation_of_an_episode(patch):
     patch.setattr(
         cpo.CPO, "_excess", lambda self, rollout: float(rollout.episode_cost.mean()) - self.config.cost_limits[0]
     )
+
+
+@fault(SHARE)
+def cpo_share_of_the_excess_left_out(patch):
+    patch.setattr(cpo.CPO, "excess_share", lambda self: 1.0)
+
+
+@fault(SHARE, STEPS)
+def cpo_share_of_the_cost_instead_of_the_excess(patch):
+    """The limit is moved instead of the speed at which it is approached."""
+
+    def excess(self, rollout):
+        cost = self.excess_share() * float(rollout.episode_cost.mean()) - self.config.cost_limits[0]
+        return cost / float(rollout.episode_length.mean())
+
+    patch.setattr(cpo.CPO, "_excess", excess)
+
+
+@fault(SHARE)
+def cpo_share_without_its_floor(patch):
+    patch.setattr(cpo.CPO, "excess_share", lambda self: self.config.excess_share_decay**self.updates)
 
 
 @fault(NO_EPISODE)
