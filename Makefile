@@ -24,7 +24,8 @@ test: $(VENV)/.stamp ## everything that continuous integration runs
 check: $(VENV)/.stamp ## the fast part of make test: lint, types, import contract, unit tests
 	@$(BIN)/python scripts/checks.py check
 
-verify: $(VENV)/.stamp ## run the section experiments with all seeds and write results/ (long)
+verify: $(VENV)/.stamp ## run the long tests, then the section experiments with all seeds, and write results/ (hours)
+	$(BIN)/python scripts/checks.py long-tests
 	$(BIN)/ca14 run offline --seeds 10 --part gridworld --part hyperparameters --part sepsis --part evaluation
 	$(BIN)/ca14 run offline --seeds 5 --part pendulum --part driving
 	$(BIN)/ca14 make-datasets hopper --keep

@@ -38,9 +38,13 @@ PHASES: dict[str, tuple[str, list[list[str]]]] = {
     "imports": ("import-linter: who may import whom", [["lint-imports", "--no-cache", "--no-logo"]]),
     "fast-tests": (
         "unit tests without the slow ones",
-        [pytest("-m", "not learning and not slow and not book and not packaging", "tests")],
+        [pytest("-m", "not learning and not slow and not book and not packaging and not verify", "tests")],
     ),
-    "tests": ("unit and learning tests", [pytest("-m", "not book and not packaging", "tests")]),
+    "tests": ("unit and learning tests", [pytest("-m", "not book and not packaging and not verify", "tests")]),
+    "long-tests": (
+        "tests that are too long for make test",
+        [pytest("-m", "verify", "tests", distribution="worksteal")],
+    ),
     "notebooks": ("nbval: every notebook again, its outputs compared", [pytest(*NBVAL)]),
     "book": (
         "the book, from scratch, warnings as errors, links and alt texts",

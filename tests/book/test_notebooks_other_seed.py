@@ -1,6 +1,7 @@
 """What a notebook claims holds for another seed too: its checks come out the same.
 
 A notebook that draws random numbers has one line `seed = ...`; here it runs from top to bottom with a different one.
+Notebooks whose stored time is over LONG seconds do so in `make verify` only.
 """
 
 from __future__ import annotations
@@ -11,12 +12,21 @@ from typing import Any
 
 import nbclient
 import nbformat
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SEED = re.compile(r"^seed = (\d+)", re.MULTILINE)
 OTHER_SEED = 12
+LONG = 20.0
 NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb")) if "seed" in path.read_text("utf8")]
+TIMES = pd.read_csv(ROOT / "results" / "notebook_times.csv").set_index("notebook")["seconds"]
+
+
+def case(path: Path) -> Any:
+    """The parameter of one notebook; one without a stored time counts as short."""
+    name = path.relative_to(ROOT / "notebooks").with_suffix("").as_posix()
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.verify] if TIMES.get(name, 0.0) > LONG else [])
 
 
 def checks(notebook: Any) -> list[str]:
@@ -48,7 +58,7 @@ def test_pieces_of_a_message_make_no_difference() -> None:
 
 @pytest.mark.slow
 @pytest.mark.learning
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [case(path) for path in NOTEBOOKS])
 def test_checks_come_out_the_same_with_another_seed(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     expected = checks(notebook)

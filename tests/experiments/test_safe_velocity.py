@@ -25,11 +25,11 @@ TINY = {"steps": 8_192, "episodes": 3, "normalizer_episodes": 10}
 
 @pytest.fixture(scope="module")
 def run():
-    return velocity_run("PPOLagrangian", 0, **TINY)
+    return velocity_run("PIDLagrangian", 0, **TINY)
 
 
 def test_a_run_repeats_and_reports_its_steps(run):
-    assert velocity_run("PPOLagrangian", 0, **TINY) == run
+    assert velocity_run("PIDLagrangian", 0, **TINY) == run
     assert run["steps"] == 8_192
     assert 0 <= run["training_cost"] <= run["steps"]
     assert 0 <= run["cost"] <= run["length"] <= 1_000
@@ -50,7 +50,7 @@ def test_within_is_judged_by_the_published_limit_not_by_what_the_agent_aims_at(m
     monkeypatch.setattr(velocity, "RolloutEvaluation", Fixed)
     for cost, within in ((LIMIT, 1.0), (LIMIT + 0.02, 0.0)):
         Fixed.cost = cost
-        found = velocity_run("PPOLagrangian", 0, **TINY)
+        found = velocity_run("PIDLagrangian", 0, **TINY)
         assert found["within"] == within, "the stochastic policy decides, whatever the greedy one does"
         assert found["greedy_cost"] == 0.0
 
@@ -72,14 +72,14 @@ def test_every_agent_has_its_row_and_the_published_figures_their_table():
 
 
 def test_unknown_agents_are_refused():
-    with pytest.raises(ValueError, match="agent must be one of PPOLagrangian, got 'TRPO'"):
+    with pytest.raises(ValueError, match="agent must be one of PIDLagrangian, got 'TRPO'"):
         velocity_run("TRPO", 0)
 
 
 @pytest.mark.skipif(not STORED, reason="results/safe_velocity.csv comes with `ca14 run safe --part velocity`")
 def test_the_stored_runs_keep_the_limit_on_every_seed():
     runs = read_results("safe_velocity_runs")
-    lagrangian = runs[runs["agent"] == "PPOLagrangian"]
-    assert lagrangian["seed"].nunique() == 5
-    assert (lagrangian["cost"] <= LIMIT).all()
-    assert (lagrangian["within"] == 1).all()
+    pid = runs[runs["agent"] == "PIDLagrangian"]
+    assert pid["seed"].nunique() == 5
+    assert (pid["cost"] <= LIMIT).all()
+    assert (pid["within"] == 1).all()

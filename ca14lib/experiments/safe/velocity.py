@@ -7,7 +7,7 @@ import gymnasium as gym
 import pandas as pd
 
 from ca14lib.agents.on_policy import OnPolicyAgent, OnPolicyConfig
-from ca14lib.agents.safe.ppo_lagrangian import PPOLagrangian, PPOLagrangianConfig
+from ca14lib.agents.safe.pid_lagrangian import PIDLagrangian, PIDLagrangianConfig
 from ca14lib.data import Normalizer
 from ca14lib.evaluation.rollouts import RolloutEvaluation
 from ca14lib.experiments.runs import Sweep, finished
@@ -17,7 +17,7 @@ from ca14lib.training.on_policy import train_on_policy
 
 TASK = "CA14/HopperVelocity-v0"
 LIMIT = 25.0  # the usual budget: steps above the speed limit in an episode of 1,000
-AIMED = 15.0  # what the agents are given: the cost swings about what it is held at
+AIMED = 20.0  # what the agents are given: the cost swings about what it is held at
 STEPS, NUM_ENVS, ROLLOUT_STEPS = 1_000_000, 16, 256
 EVALUATION_EPISODES = 50
 NORMALIZER_EPISODES, NORMALIZER_FLOOR = 200, 0.1  # of random actions; added to each standard deviation
@@ -49,15 +49,15 @@ PUBLISHED = (
     Published("CPPOPID", 10_000_000, 1713.29, 10.21, 8.96, 4.28),
 )
 
-# chosen on seed 100
+# chosen on seeds 100 and 101
 VELOCITY_AGENTS: dict[str, tuple[type[OnPolicyAgent], OnPolicyConfig]] = {
-    "PPOLagrangian": (
-        PPOLagrangian,
-        # at a multiplier of 1 slowing down pays and falling does not; a fast and large one makes falling the way to
-        # end the costs, and the agent never learns to stand
-        PPOLagrangianConfig(
-            cost_limits=(AIMED,), discount=0.99, cost_discount=0.99, minibatches=8, epochs=8,
-            initial_multiplier=1.0, multiplier_learning_rate=0.001,
+    "PIDLagrangian": (
+        PIDLagrangian,
+        # small gains: at a multiplier of a few units slowing down pays and falling does not; a fast and large one
+        # makes falling the way to end the costs, and the agent never learns to stand
+        PIDLagrangianConfig(
+            cost_limits=(AIMED,), discount=0.99, cost_discount=0.99, minibatches=32, epochs=10, max_kl=0.03,
+            proportional=0.02, integral=0.002, derivative=0.0, max_multiplier=5.0,
         ),
     ),
 }  # fmt: skip
