@@ -16,9 +16,9 @@ from ca14lib.agents.safe.risk_sensitive import EpisodicConfig, EpisodicPolicyGra
 
 @dataclass(frozen=True)
 class CVaRPolicyGradientConfig(EpisodicConfig):
-    tail: float = 0.1  # α, share of the worst episodes, eq. cvar-policy-gradient
-    anneal_updates: int = 50  # updates over which the tail shrinks from 1 to α
-    budget: float | None = None  # b, eq. cvar-return; None takes the α-quantile of every sample
+    tail: float = 0.1  # 1 − α, share of the worst episodes, eq. cvar-policy-gradient
+    anneal_updates: int = 50  # updates over which the tail shrinks from 1 to 1 − α
+    budget: float | None = None  # b, eq. cvar-return; None takes the (1 − α)-quantile of every sample
     multiplier_learning_rate: float = 0.05  # η_λ, for limits on the CVaR of costs, eq. cvar-cost-gradient
 
     def __post_init__(self) -> None:
@@ -35,27 +35,29 @@ class CVaRPolicyGradientConfig(EpisodicConfig):
 def lower_tail(returns: Tensor, tail: float) -> tuple[Tensor, Tensor]:
     r"""Quantile and utility of episodes whose lower-tail CVaR is climbed (book eq. cvar-policy-gradient).
 
-    :math:`u_i = (R_i - q)\,1[R_i \le q] / \alpha`, with q the α-quantile of the sample, which is a baseline and not
-    differentiated: :math:`q + \mathbb E[u]` is the CVaR of the sample.
+    :math:`u_i = (R_i - q)\,1[R_i \le q] / (1 - \alpha)`, with q the (1 − α)-quantile of the sample, which is
+    a baseline and not differentiated: :math:`q + \mathbb E[u]` is the CVaR of the sample.
 
     Args:
         returns: ``[E]``.
-        tail: :math:`\alpha` in (0, 1], the tail's mass.
+        tail: :math:`1 - \alpha` in (0, 1], the tail's mass.
     Returns:
         q, 0-d; and ``[E]``, at most 0.
     """
     ordered = returns.sort().values
     rank = math.ceil(tail * len(ordered) * (1 - 1e-6))  # 0.07 · 100 is 7.000000000000001
-    quantile = ordered[rank - 1]  # inf{x : P(R ≤ x) ≥ α}
+    quantile = ordered[rank - 1]  # inf{x : P(R ≤ x) ≥ 1 − α}
     return quantile, (returns - quantile).clamp(max=0.0) / tail
 
 
 def upper_tail(costs: Tensor, tail: float) -> tuple[Tensor, Tensor]:
-    r"""The same for costs: quantile and excess :math:`(C_i - q)_+ / \alpha` of the upper tail (eq. cvar-cost-gradient).
+    r"""The same for costs: quantile and excess :math:`(C_i - q)_+ / (1 - \alpha)` of the upper tail.
+
+    Book eq. cvar-cost-gradient, with q the α-quantile.
 
     Args:
         costs: ``[E]``.
-        tail: :math:`\alpha` in (0, 1], the tail's mass.
+        tail: :math:`1 - \alpha` in (0, 1], the tail's mass.
     Returns:
         q, 0-d; and ``[E]``, at least 0; their sum's mean is the CVaR of the sample.
     """
