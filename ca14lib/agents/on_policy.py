@@ -37,6 +37,8 @@ class OnPolicyConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        listed = isinstance(self.cost_limits, tuple | list | np.ndarray)
+        require(listed, "cost_limits", self.cost_limits, "a tuple with one number for each constraint")
         object.__setattr__(self, "cost_limits", tuple(float(limit) for limit in self.cost_limits))
         require(0 < self.value_learning_rate < 10, "value_learning_rate", self.value_learning_rate, "in (0, 10)")
         for name in ("gae_lambda", "cost_gae_lambda"):
@@ -255,6 +257,9 @@ class OnPolicyAgent(Agent):
             raise ValueError(
                 f"{type(self).__name__} has {self.num_costs} cost limits, the rollout has {rollout.num_costs} costs"
             )
+        for name in ("reward", "cost", "episode_cost"):
+            if not getattr(rollout, name).isfinite().all():
+                raise ValueError(f"{type(self).__name__} needs a finite {name}, the rollout's has NaN or infinity")
 
     def _values(self, inputs: Tensor) -> Tensor:
         """Values of reward and costs, ``[B, 1 + K]``."""

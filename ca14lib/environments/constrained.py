@@ -82,8 +82,8 @@ class VectorCostWrapper(gym.vector.VectorWrapper):
     Args:
         env: A vector environment that resets itself in the step that ends an episode (autoreset mode ``SAME_STEP``).
         cost_function: Called with ``(observation [N, …], actions [N, …], next_observation [N, …], info)``, where
-            ``next_observation`` is the last one of the episode for a copy whose episode ended. It returns costs ``[N]``
-            or ``[N, K]``.
+            ``next_observation`` and ``info`` are those of the step, also for a copy whose episode ended and that shows
+            its next one by now. It returns costs ``[N]`` or ``[N, K]``.
 
     Raises:
         ValueError: If the environment resets itself otherwise; at a step, naming the value, if a cost is not finite or
@@ -114,7 +114,7 @@ class VectorCostWrapper(gym.vector.VectorWrapper):
         following = np.array(observation)
         for index in np.flatnonzero(ended):
             following[index] = info["final_obs"][index]
-        cost = np.asarray(self.cost_function(self._observation, actions, following, info), dtype=np.float64)
+        cost = np.asarray(self.cost_function(self._observation, actions, following, _of_step(info, ended)), np.float64)
         if cost.ndim not in (1, 2) or len(cost) != self.num_envs or cost.size == 0:
             raise ValueError(f"costs must have shape [{self.num_envs}] or [{self.num_envs}, K], got {cost.shape}")
         if self._shape is not None and cost.shape != self._shape:
@@ -130,6 +130,21 @@ class VectorCostWrapper(gym.vector.VectorWrapper):
         # of the state that is shown now: a fresh episode has cost nothing yet
         info["cost"] = np.where(ended.reshape(-1, *[1] * (cost.ndim - 1)), 0.0, cost)
         return observation, reward, terminated, truncated, info
+
+
+def _of_step(info: dict[str, Any], ended: NDArray[np.bool_]) -> dict[str, Any]:
+    """The info of a step: for copies whose episode ended it lies in ``final_info``, and the rest is of the next one."""
+    if not ended.any() or "final_info" not in info:
+        return info
+    found = {name: value for name, value in info.items() if name not in ("final_info", "_final_info", "final_obs")}
+    for name, final in info["final_info"].items():
+        ended_value, other = np.asarray(final), np.asarray(found.get(name, final))
+        if ended_value.ndim and len(ended_value) == len(ended) and other.shape == ended_value.shape:
+            at = ended.reshape(-1, *[1] * (ended_value.ndim - 1))
+            found[name] = np.where(at, ended_value, other)
+        else:
+            found[name] = final
+    return found
 
 
 class _FromSafetyGymnasium(gym.Env):

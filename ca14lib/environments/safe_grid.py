@@ -94,8 +94,10 @@ class SafeGridVector(GridEnvironment):
                 raise ValueError(f"hazards must lie on the {layout.size} × {layout.size} grid, got {tuple(cell)}")
         if not 0.0 <= layout.slip < 1.0:
             raise ValueError(f"slip must lie in [0, 1), got {layout.slip}")
-        if not (layout.hazard_cost >= 0.0 and layout.border_cost >= 0.0):
-            raise ValueError(f"costs must not be negative, got {layout.hazard_cost} and {layout.border_cost}")
+        if not (0.0 <= layout.hazard_cost < np.inf and 0.0 <= layout.border_cost < np.inf):
+            raise ValueError(
+                f"costs must be finite and not negative, got {layout.hazard_cost} and {layout.border_cost}"
+            )
         self.layout = layout
         super().__init__(
             num_envs,

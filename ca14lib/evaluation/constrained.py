@@ -32,7 +32,7 @@ class ConstrainedEvaluation:
 
     Raises:
         InfeasibleError: If no policy keeps the limit.
-        ValueError: If the model has not exactly one cost.
+        ValueError: If the model has not exactly one cost, or its unconstrained optimum has the least cost already.
     """
 
     model: TabularModel
@@ -51,6 +51,11 @@ class ConstrainedEvaluation:
             "cost_range": float(free.costs[0]) - least,
             "multiplier": float(best.multipliers[0]),
         }
+        if numbers["cost_range"] <= 1e-9:
+            raise ValueError(
+                f"the unconstrained optimum has the least cost, {least:g}, already: no limit binds, and costs have no "
+                "range to be judged by"
+            )
         for name, value in numbers.items():
             object.__setattr__(self, name, value)
 
@@ -60,7 +65,13 @@ class ConstrainedEvaluation:
     multiplier: float = 0.0
 
     def __call__(self, agent: Agent) -> dict[str, float]:
-        """``exact_return``, ``exact_cost``, ``score`` and ``excess`` (cost over the limit, in shares of the range)."""
+        """``exact_return``, ``exact_cost``, ``score`` and ``excess`` (cost over the limit, in shares of the range).
+
+        ``score`` is left out where the best policy within the limit is no better than the safest.
+
+        Raises:
+            ValueError: If the agent has no policy table.
+        """
         table = getattr(agent, "policy_table", None)
         if table is None:
             raise ValueError(f"exact evaluation needs an agent with a policy table, got {type(agent).__name__}")
@@ -95,6 +106,8 @@ def whole_cycles(multiplier: ArrayLike, share: float = 0.5) -> slice:
         share: In (0, 1], the part of the iterates; the window's first lies up to 0.3 of it earlier or later.
     Returns:
         The window: from the iterate whose multiplier is nearest to the last one, to the last but one.
+    Raises:
+        ValueError: If there are fewer than two iterates, or the share is out of range.
     """
     used, count = np.asarray(multiplier, dtype=float), np.size(multiplier)
     if used.ndim != 1 or count < 2:
@@ -118,6 +131,8 @@ def average_iterates(
         history_cost: ``[I]``, their exact costs.
         share: In (0, 1].
         multiplier: ``[I]``, what the update that made each iterate used: the window is then :func:`whole_cycles`.
+    Raises:
+        ValueError: If shapes disagree, or the share is out of range.
     """
     returns, costs = np.asarray(history_return, dtype=float), np.asarray(history_cost, dtype=float)
     if returns.shape != costs.shape or returns.ndim != 1 or not returns.size:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from ca14lib.agents.base import Agent
 from ca14lib.environments.batched import BatchedEnvironment
 from ca14lib.metrics import normalized_score
-from ca14lib.training.on_policy import ActionFilter, step_cost
-from ca14lib.training.vector import vector_environment
+from ca14lib.training.on_policy import ActionFilter
+from ca14lib.training.vector import step_cost, vector_environment
 
 # Evaluation starts come from seeds that no training loop of the course uses: its own seeds are smaller than this.
 EVALUATION_STREAM = 14_000_000
@@ -108,6 +108,8 @@ class RolloutEvaluation:
             if self.action_filter is not None:
                 action = np.asarray(self.action_filter(observation, action), dtype=action.dtype)
             observation, reward, terminated, truncated, info = vector.step(action)
+            if np.any(info.get("restarted", False)):
+                raise ValueError(f"evaluate {self.environment} without restarts: its episodes must begin at the start")
             ended = terminated | truncated
             paid = None if costs is None else step_cost(info, ended)
             costs = None if costs is None or paid is None else costs + np.where(running[:, None], paid, 0.0)

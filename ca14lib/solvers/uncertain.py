@@ -38,6 +38,7 @@ from ca14lib.solvers.dynamic_programming import TIE, _check, policy_return
 
 MAX_NODES = 20_000  # (step, state, belief) combinations
 MAX_SUBSETS = 500
+LEAST_REFERENCE = 1e-3  # of a candidate in the measure under which visits are counted
 MAX_ENTRIES = 50_000_000  # of the transitions between (state, cost so far)
 
 
@@ -49,7 +50,8 @@ class BeliefPolicy:
         states: For each step the states of its nodes, ``[N]``.
         beliefs: For each step the beliefs of its nodes, ``[N, M]``.
         tables: For each step the probabilities of actions, ``[N, A]``.
-        prior: Belief before anything is seen, ``[M]``.
+        prior: Belief before anything is seen, ``[M]``; in a Bayesian plan, that of the reference under which visits are
+            counted, which differs from the posterior only where that is under ``LEAST_REFERENCE``.
         transition: Probabilities of every candidate, ``[M, S, A, S]``.
         initial: First-state distribution of every candidate, ``[M, S]``.
     """
@@ -298,20 +300,24 @@ def bayesian_constrained_plan(
     Raises:
         InfeasibleError: If no policy keeps the limits in this sense.
         ValueError: If candidates do not fit together, an argument is out of range, or beliefs or sets are too many.
+        RuntimeError: If rounding makes the solver's plan miss the confidence.
     """
-    problem = _belief_problem(models, weights, discount, horizon)
+    posterior = _fitting(models, weights, discount, horizon)[1]
+    # visits are counted under a reference that gives every candidate some weight, or the costs under an unlikely one
+    # would be divided by next to nothing, and the solver's tolerance with them
+    problem = _belief_problem(models, np.maximum(posterior, LEAST_REFERENCE), discount, horizon)
     bounds_on = _checked_limits(models[0], limits)
     bounded = np.isfinite(bounds_on)
-    objective = problem.prior @ problem.returns
+    objective = posterior @ problem.returns
     if confidence is None:
-        mean_costs = np.tensordot(problem.prior, problem.costs, 1)
+        mean_costs = np.tensordot(posterior, problem.costs, 1)
         rows = csr_array(mean_costs[bounded])
         result = _maximise(problem.flow, objective, rows, bounds_on[bounded])
         if result.status == 2:
             least = np.array([cost @ _maximise(problem.flow, -cost).x for cost in mean_costs])
             raise InfeasibleError(bounds_on, least, "mean cost")
     else:
-        sets = _least_sets(problem.prior, confidence)
+        sets = _least_sets(posterior, confidence)
         tried = []
         for members in sets:
             rows = csr_array(problem.costs[members][:, bounded].reshape(-1, len(objective)))
@@ -324,16 +330,21 @@ def bayesian_constrained_plan(
         result, rows = max(tried, key=lambda each: float(objective @ each[0].x))
     best = result.x
     if len(best):
-        best = _least_cost(problem.flow, result, rows, np.tensordot(problem.prior, problem.costs, 1).sum(axis=0))
+        best = _least_cost(problem.flow, result, rows, np.tensordot(posterior, problem.costs, 1).sum(axis=0))
     policy, visits = problem.policy(best)
     returns, costs = problem.returns @ visits, np.einsum("mkn,n->mk", problem.costs, visits)
     kept = (costs <= bounds_on + 1e-8 * np.maximum(1.0, abs(costs))).all(axis=1)
+    if confidence is not None and posterior[kept].sum() < confidence - 1e-9:
+        raise RuntimeError(
+            f"the solver's plan keeps the limits with weight {posterior[kept].sum():g}, not {confidence:g}: its "
+            "tolerance is too coarse for this problem"
+        )
     return BayesianPlan(
-        float(problem.prior @ returns),
-        problem.prior @ costs,
+        float(posterior @ returns),
+        posterior @ costs,
         returns,
         costs,
-        float(problem.prior[kept].sum()),
+        float(posterior[kept].sum()),
         policy,
         bounds_on,
         confidence,
@@ -563,6 +574,10 @@ def sampled_models(
     rng = np.random.default_rng(seed)
     shape = np.where(model.transition > 0, seen + pseudo_count, 0.0)
     draws = rng.standard_gamma(shape, size=(number, *shape.shape))
+    # with tiny counts all draws of a row may be smaller than any float: then, in the limit, one successor has it all
+    for lost in np.argwhere(draws.sum(axis=3) == 0):
+        likely = shape[tuple(lost[1:])]
+        draws[tuple(lost)][rng.choice(len(likely), p=likely / likely.sum())] = 1.0
     return [replace(model, transition=draw / draw.sum(axis=2, keepdims=True)) for draw in draws]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ca14lib.agents.base import Agent
 from ca14lib.data import OfflineDataset
 from ca14lib.environments import BatchedEnvironment, SingleEnvironment
-from ca14lib.training.vector import successors, vector_environment
+from ca14lib.training.vector import step_cost, successors, vector_environment
 
 MAX_COPIES = 4096
 FOREIGN_COPIES = 16
@@ -187,23 +187,26 @@ def _run_batch(environment: gym.vector.VectorEnv, episodes: int, sampler: Sample
             "truncated": truncated & ~terminated,
             "kept": left > 0,
         }
-        if "cost" in info or "cost" in info.get("final_info", {}):
-            step["cost"] = _step_cost(info, ended)
+        cost = step_cost(info, ended)
+        if cost is not None:
+            step["cost"] = cost
+        elif "cost" in info or "cost" in info.get("final_info", {}):
+            raise ValueError("info['cost'] must be reported at every step or at none, got it from some copies only")
         if log_prob is not None:
             step["behaviour_log_prob"] = log_prob
         steps.append(step)
         left -= ended & (left > 0)
         observation = following
+    _same_columns(steps)
     # [T, N] → episodes in a row: copies first, then time, without the steps after a copy's last episode
     kept = np.stack([step.pop("kept") for step in steps], axis=1)
     return {name: np.stack([step[name] for step in steps], axis=1)[kept] for name in steps[0]}
 
 
-def _step_cost(info: dict[str, Any], ended: NDArray[np.bool_]) -> NDArray:
-    """The costs ``[N, K]`` of a step, those of ended episodes too."""
-    final = info.get("final_info", {}).get("cost", info.get("cost"))
-    columns = [np.asarray(cost).reshape(len(ended), -1) for cost in (final, info.get("cost", final))]
-    return np.where(ended[:, None], columns[0], columns[1])
+def _same_columns(steps: list[dict[str, Any]]) -> None:
+    """Refuse costs that only some steps report: a missing one is not known to be 0."""
+    if len({"cost" in step for step in steps}) > 1:
+        raise ValueError("info['cost'] must be reported at every step or at none, got it at some")
 
 
 def _run_one(environment: gym.Env, sampler: Sampler, seed: int) -> dict[str, NDArray]:
@@ -229,4 +232,5 @@ def _run_one(environment: gym.Env, sampler: Sampler, seed: int) -> dict[str, NDA
             row["behaviour_log_prob"] = log_prob[0]
         rows.append(row)
         observation, ended = following, bool(terminated or truncated)
+    _same_columns(rows)
     return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}

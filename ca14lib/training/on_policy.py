@@ -16,7 +16,7 @@ from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.agents.on_policy import OnPolicyAgent
 from ca14lib.data import Rollout
 from ca14lib.training.history import History
-from ca14lib.training.vector import successors, vector_environment
+from ca14lib.training.vector import step_cost, successors, vector_environment
 
 Evaluate = Callable[[Agent], Mapping[str, float]]
 Shield = Callable[[NDArray, dict[str, Any]], NDArray[np.bool_]]
@@ -83,6 +83,13 @@ def train_on_policy(
     for name, value in schedule.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    # NumPy's integers would be refused by the checkpoint's JSON, after all the work
+    steps, num_envs, rollout_steps, seed = int(steps), int(num_envs), int(rollout_steps), int(seed)
+    evaluate_every, log_every, checkpoint_every = (
+        None if value is None else int(value) for value in (evaluate_every, log_every, checkpoint_every)
+    )
     if not isinstance(agent, OnPolicyAgent):
         raise ValueError(f"train_on_policy needs an on-policy agent, got {type(agent).__name__}")
     if shield is not None and not agent.discrete:
@@ -197,6 +204,8 @@ class _Collector:
             if self.action_filter is not None:
                 executed = np.asarray(self.action_filter(observation, executed), dtype=executed.dtype)
             following, reward, terminated, truncated, info = vector.step(executed)
+            if not np.isfinite(reward).all():
+                raise ValueError(f"rewards must be finite, {self.name} gave {reward[~np.isfinite(reward)][0]}")
             ended = terminated | truncated
             cost = self._cost(info, ended)
             self.running_return += reward
@@ -204,7 +213,13 @@ class _Collector:
             self.running_length += 1
             if ended.any():
                 # episodes that began elsewhere than the task's teach, but do not count
-                counted = ended & ~np.asarray(info.get("restarted", False))
+                restarted = np.asarray(info.get("restarted", False))
+                if agent.whole_episodes and restarted.any():
+                    raise ValueError(
+                        f"{type(agent).__name__} weighs whole episodes, which have to begin at the task's start: "
+                        f"make {self.name} without restarts"
+                    )
+                counted = ended & ~restarted
                 episodes["return"].append(self.running_return[counted])
                 episodes["cost"].append(self.running_cost[counted])
                 episodes["length"].append(self.running_length[counted])
@@ -257,24 +272,6 @@ class _Collector:
         return cost
 
 
-def step_cost(info: Mapping[str, Any], ended: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """The costs ``[N, K]`` of a vector environment's step, those of ended episodes too; None if a copy reports none.
-
-    Args:
-        info: The info of the step.
-        ended: ``[N]``, copies whose episode ended in this step.
-    """
-    cost: NDArray[np.float64] | None = None
-    for reports, copies in ((info.get("final_info", {}), ended), (info, ~ended)):
-        if copies.any():
-            # Gymnasium fills in 0 for copies that reported nothing, and says so in the mask
-            if "cost" not in reports or not np.asarray(reports.get("_cost", copies))[copies].all():
-                return None
-            found = np.asarray(reports["cost"], dtype=np.float64).reshape(len(ended), -1)
-            cost = found if cost is None else np.where(ended[:, None], cost, found)
-    return cost
-
-
 class SafetyTally:
     """What a training run has cost so far, counted over all of its steps and episodes.
 
@@ -298,7 +295,7 @@ class SafetyTally:
         self._add("episodes", len(returns))
         steps = self._add("steps", sum(rollout.size for rollout in rollouts))
         for k, limit in enumerate(self.limits):
-            above = costs[:, k] > limit + 1e-6  # sums of single-precision costs
+            above = costs[:, k] > limit + 1e-6 * max(1.0, limit)  # sums in single precision
             if len(returns):
                 values[f"episode_cost_{k}"] = float(costs[:, k].mean())
                 values[f"worst_cost_{k}"] = float(costs[:, k].max())

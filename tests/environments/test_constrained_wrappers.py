@@ -346,3 +346,73 @@ def test_bad_cost_is_named_in_both_directions(cost):
     environment.reset(seed=0)
     with pytest.raises(ValueError, match="cost"):
         environment.step(np.zeros(1))
+
+
+class Halting(gym.Env):
+    """Speeds up by 10 a step and ends after three; its info shows the speed, which is 0 again at a start."""
+
+    observation_space = gym.spaces.Box(0, 100, (1,), dtype=np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.speed = 0
+        return np.array([0.0]), {"speed": 0}
+
+    def step(self, action):
+        self.speed += 10
+        return np.array([float(self.speed)]), 0.0, self.speed >= 30, False, {"speed": self.speed}
+
+
+def test_cost_function_of_a_batch_sees_the_info_of_the_step_that_ends_an_episode():
+    def speed(observation, action, following, info):
+        return np.asarray(info["speed"]) / 10
+
+    vector = VectorCostWrapper(
+        gym.vector.SyncVectorEnv([Halting] * 2, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP), speed
+    )
+    single = CostWrapper(Halting(), speed)
+    vector.reset(seed=0)
+    single.reset(seed=0)
+    for wanted in (1.0, 2.0, 3.0):
+        info = vector.step(np.zeros(2, int))[4]
+        assert single.step(0)[4]["cost"] == wanted
+        assert info.get("final_info", info)["cost"].tolist() == [wanted, wanted]
+    assert info["speed"].tolist() == [0, 0], "what is shown is of the next episode"
+
+
+class Uneven(gym.Env):
+    """Costs an integer 0, a real number or a list, as the copy has it."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,), dtype=np.float32)
+    action_space = gym.spaces.Discrete(2)
+    made = 0
+
+    def __init__(self, costs=(0, 0.7)) -> None:
+        self.cost = costs[Uneven.made % len(costs)]
+        Uneven.made += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {"cost": 0}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {"cost": self.cost}
+
+
+@pytest.mark.parametrize(
+    "costs, wanted", [((0, 0.7), [0.0, 0.7, 0.0]), ((0.7, 0), [0.7, 0.0, 0.7]), (([1, 0.5],), [[1, 0.5]] * 3)]
+)
+def test_whole_numbers_in_one_copy_leave_the_costs_of_the_others_as_they_are(costs, wanted):
+    Uneven.made = 0
+    gym.register("CourseTest/Uneven-v0", Uneven)
+    try:
+        vector = vector_environment("CourseTest/Uneven-v0", 3, costs=costs)
+        vector.reset(seed=0)
+        assert np.asarray(vector.step(np.zeros(3, int))[4]["cost"]).tolist() == wanted
+        bad = vector_environment("CourseTest/Uneven-v0", 1, costs=("much",))
+        bad.reset(seed=0)
+        with pytest.raises(ValueError, match=r"info\['cost'\] must be a number or K numbers, got 'much'"):
+            bad.step(np.zeros(1, int))
+    finally:
+        del gym.registry["CourseTest/Uneven-v0"]

@@ -299,8 +299,14 @@ def test_the_picture_shows_hazards_borders_goal_and_agent():
         ({"layout": SafeGridLayout(4, (), goal=(3, 3), slip=1.0)}, r"slip must lie in \[0, 1\), got 1.0"),
         ({"layout": SafeGridLayout(4, (), goal=(3, 3), slip=-0.1)}, "slip must lie"),
         ({"layout": SafeGridLayout(4, (), goal=(3, 3), slip=float("nan"))}, "slip must lie"),
-        ({"layout": SafeGridLayout(4, (), goal=(3, 3), hazard_cost=-1.0)}, "costs must not be negative, got -1.0"),
-        ({"layout": SafeGridLayout(4, (), goal=(3, 3), border_cost=float("nan"))}, "costs must not be negative"),
+        (
+            {"layout": SafeGridLayout(4, (), goal=(3, 3), hazard_cost=-1.0)},
+            "costs must be finite and not negative, got -1.0",
+        ),
+        (
+            {"layout": SafeGridLayout(4, (), goal=(3, 3), border_cost=float("nan"))},
+            "costs must be finite and not negative",
+        ),
         ({"restarts": 1.0}, r"restarts must lie in \[0, 1\), got 1.0"),
         ({"restarts": -0.1}, "restarts must lie"),
         ({"horizon": 0}, "horizon .* must be at least 1, got 0"),

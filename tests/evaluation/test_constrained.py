@@ -194,3 +194,14 @@ def test_a_multiplier_without_a_history_is_refused(multiplier, message):
 def test_a_multiplier_of_other_length_is_refused():
     with pytest.raises(ValueError, match=r"multiplier must have the shape \(3,\) of the returns, got \(2,\)"):
         average_iterates([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], multiplier=[1.0, 2.0])
+
+
+def test_a_problem_whose_optimum_has_the_least_cost_already_is_refused():
+    transition = np.zeros((2, 2, 2))
+    transition[:, :, 1] = 1.0
+    better_is_cheaper = TabularModel(
+        transition, np.array([[2.0, 1.0], [0.0, 0.0]]), cost=np.array([[[1.0, 3.0], [0.0, 0.0]]]),
+        terminal=[False, True], horizon=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="the unconstrained optimum has the least cost, 1, already"):
+        ConstrainedEvaluation(better_is_cheaper, 2.0)

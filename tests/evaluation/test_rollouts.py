@@ -184,3 +184,11 @@ def test_costs_of_an_environment_without_any_are_an_error():
     assert not any(name.startswith("cost") for name in RolloutEvaluation(TRACE, 3)(agent_for()))
     with pytest.raises(ValueError, match="no info"):
         RolloutEvaluation(TRACE, 3).costs_of(agent_for())
+
+
+def test_episodes_that_begin_elsewhere_are_no_evaluation():
+    environment = SafeGridVector(1, restarts=0.5)
+    agent = PPO(environment.single_observation_space, environment.single_action_space, PPOConfig(hidden_sizes=(8,)))
+    evaluation = RolloutEvaluation("CA14/SafeGrid-v0", 4, 0, environment_arguments={"restarts": 0.5})
+    with pytest.raises(ValueError, match="evaluate CA14/SafeGrid-v0 without restarts"):
+        evaluation(agent)

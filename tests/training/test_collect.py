@@ -477,3 +477,36 @@ def test_the_dynamics_of_a_derived_environment_are_its_own():
         except (ValueError, NotImplementedError, TypeError):
             continue  # refusing is better than wrong data
         assert check(data)
+
+
+class Sometimes(gym.Env):
+    """Five steps; reports its cost only from a step on, or up to one."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,), dtype=np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, first: int = 3, last: int = 5) -> None:
+        self.first, self.last = first, last
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        info = {"cost": 2.0} if self.first <= self.time <= self.last else {}
+        return np.zeros(1, np.float32), 0.0, self.time == 5, False, info
+
+
+@pytest.mark.parametrize("first, last", [(3, 5), (1, 2), (5, 5), (3, 3)])
+def test_costs_that_are_reported_at_some_steps_only_are_refused(first, last):
+    gym.register("CourseTest/Sometimes-v0", Sometimes)
+    try:
+        for environment in (Sometimes(first, last), gym.make("CourseTest/Sometimes-v0", first=first, last=last)):
+            with pytest.raises(ValueError, match=r"info\['cost'\] must be reported at every step or at none"):
+                collect(environment, "random", 3, seed=0)
+        whole = collect(gym.make("CourseTest/Sometimes-v0", first=1), "random", 3, seed=0)
+        assert whole.transitions.cost.sum() == 3 * 5 * 2.0
+    finally:
+        del gym.registry["CourseTest/Sometimes-v0"]

@@ -14,7 +14,8 @@ from ca14lib.agents.checkpoint import read_checkpoint, write_checkpoint
 from ca14lib.agents.safe import PPOLagrangian
 from ca14lib.data import Rollout
 from ca14lib.training import History, train_on_policy
-from ca14lib.training.on_policy import SafetyTally, step_cost
+from ca14lib.training.on_policy import SafetyTally
+from ca14lib.training.vector import step_cost
 
 PAYING, SAFE_GRID = "CourseTest/Paying-v0", "CA14/SafeGrid-v0"
 SCHEDULE = {"num_envs": 3, "rollout_steps": 5, "progress": False}
@@ -505,6 +506,51 @@ def test_agents_environments_shields_and_filters_that_do_not_fit_are_refused():
         train_on_policy(
             agent_for(arguments=arguments), PAYING, 15, environment_arguments=arguments, shield=odd_only, **SCHEDULE
         )
+
+
+def test_numpy_integers_are_integers_to_the_checkpoint_too(tmp_path):
+    path = tmp_path / "run"
+    train_on_policy(
+        agent_for(), PAYING, np.int64(15), num_envs=np.int64(3), rollout_steps=np.int32(5), seed=np.int64(3),
+        checkpoint=path, checkpoint_every=np.int64(1), progress=False,
+    )  # fmt: skip
+    assert read_checkpoint(path)[1]["loop"]["run"]["seed"] == 3
+    for seed in (-1, 0.5, True):
+        with pytest.raises(ValueError, match=f"seed must be an integer of at least 0, got {seed}"):
+            train_on_policy(agent_for(), PAYING, 15, seed=seed, **SCHEDULE)
+
+
+def test_a_reward_that_is_no_number_is_refused_where_it_comes_up():
+    class Broken(Paying):
+        def step(self, action):
+            following, reward, *rest = super().step(action)
+            return following, reward if self.time < 3 else np.nan, *rest
+
+    gym.register("CourseTest/Broken-v0", Broken)
+    try:
+        with pytest.raises(ValueError, match="rewards must be finite, CourseTest/Broken-v0 gave nan"):
+            train_on_policy(agent_for(), "CourseTest/Broken-v0", 15, **SCHEDULE)
+    finally:
+        del gym.registry["CourseTest/Broken-v0"]
+
+
+def test_agents_that_weigh_whole_episodes_refuse_restarts():
+    with pytest.raises(ValueError, match=f"CVaRPolicyGradient weighs whole episodes.* make {SAFE_GRID} without"):
+        train_on_policy(
+            agent_for("CVaRPolicyGradient", SAFE_GRID), SAFE_GRID, 400, environment_arguments={"restarts": 0.5},
+            num_envs=8, rollout_steps=50, progress=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("cost, above", [(100.3, 0), (100.302, 1), (250.1, 0)])
+def test_an_episode_at_its_limit_is_within_it_at_every_size(cost, above):
+    limit = 100.3 if cost < 200 else 250.1
+    zeros = torch.zeros(1, 1)
+    rollout = Rollout(
+        zeros[..., None], zeros.long(), zeros, zeros, zeros[..., None], zeros[..., None], zeros > 1, zeros > 1,
+        torch.zeros(1), torch.tensor([[cost]]), torch.ones(1),
+    )  # fmt: skip
+    assert SafetyTally((limit,))([rollout])["total_violations_0"] == above
 
 
 # It learns

@@ -38,9 +38,22 @@ def barrier_action(
         slack_weight: :math:`M`. With a finite one the condition is missed by :math:`\lambda/2M` whenever it binds.
     Returns:
         ``[N, D]``; where :math:`L_gh=0` the action has no influence and stays.
+    Raises:
+        ValueError: If shapes disagree, a number is not finite, or gamma or the weight is not positive.
     """
-    a, lg = np.asarray(action, dtype=np.float64), np.asarray(input_derivative, dtype=np.float64)
-    excess = np.asarray(drift_derivative) + (lg * a).sum(axis=1) + gamma * np.asarray(barrier)
+    if not (gamma > 0 and math.isfinite(gamma)) or not slack_weight > 0:
+        raise ValueError(f"gamma must be positive and finite, slack_weight positive, got {gamma} and {slack_weight}")
+    a, lg, lf, h = (
+        np.asarray(value, dtype=np.float64) for value in (action, input_derivative, drift_derivative, barrier)
+    )
+    if a.ndim != 2 or lg.shape != a.shape or lf.shape != a.shape[:1] or h.shape != a.shape[:1]:
+        raise ValueError(
+            "action and input_derivative must be [N, D], drift_derivative and barrier [N], "
+            f"got {a.shape}, {lg.shape}, {lf.shape} and {h.shape}"
+        )
+    if not all(np.isfinite(value).all() for value in (a, lg, lf, h)):
+        raise ValueError("action, derivatives and barrier must be finite, got NaN or infinity")
+    excess = lf + (lg * a).sum(axis=1) + gamma * h
     size = (lg**2).sum(axis=1) + 0.5 / slack_weight
     multiplier = np.divide(np.maximum(-excess, 0.0), size, out=np.zeros(len(a)), where=size > 0)
     return a + multiplier[:, None] * lg
@@ -122,7 +135,11 @@ class ControlBarrier:
         return influence, rest
 
     def __call__(self, observation: ArrayLike, action: ArrayLike) -> NDArray[np.float64]:
-        """The executed actions ``[N, D]`` for observations ``[N, …]`` and the policy's actions ``[N, D]``."""
+        """The executed actions ``[N, D]`` for observations ``[N, …]`` and the policy's actions ``[N, D]``.
+
+        Raises:
+            ValueError: If shapes disagree, or a number is not finite.
+        """
         seen = np.asarray(observation, dtype=np.float64)
         state = seen if self.state is None else np.asarray(self.state(seen), dtype=np.float64)
         wanted = np.asarray(action, dtype=np.float64)
@@ -227,7 +244,11 @@ def reactor_barrier(
         slope: κ, K per mol/L.
         pivot: :math:`x_1^0`, mol/L.
         slack_weight: As for :class:`ControlBarrier`.
+    Raises:
+        ValueError: If gamma exceeds 10 or a number is out of range.
     """
+    if not 0 < gamma <= 10:
+        raise ValueError(f"gamma must lie in (0, 10], for actions that are held for 0.1 minutes, got {gamma}")
     limit = environment.temperature_limit
     shift = np.array([0.0, slope])
 

@@ -17,6 +17,7 @@ from ca14lib.agents.on_policy import OnPolicyAgent, OnPolicyConfig, standardised
 from ca14lib.data import Rollout
 
 EDGE = 1e-8  # relative size below which a quantity of the dual counts as 0
+LEAST_RADIUS = 1e-12  # of a trust region that shrinks
 FLOOR = 1e-4  # least λ, as a share of that of the plain step: under it single precision has only rounding to divide
 
 
@@ -224,7 +225,7 @@ class CPO(OnPolicyAgent):
 
     def trust_region(self) -> float:
         """δ of this update."""
-        return self.config.trust_region * self.config.trust_region_decay**self.updates
+        return max(self.config.trust_region * self.config.trust_region_decay**self.updates, LEAST_RADIUS)
 
     def excess_share(self) -> float:
         """κ of this update (book eq. cpo-excess-share)."""

@@ -25,6 +25,9 @@ class PPOLagrangianConfig(PPOConfig):
         start = self.initial_multiplier
         require(0 <= start < float("inf"), "initial_multiplier", start, "finite and at least 0")
         require(self.max_multiplier > 0, "max_multiplier", self.max_multiplier, "positive")
+        require(
+            start <= self.max_multiplier, "initial_multiplier", start, f"at most {self.max_multiplier}, its maximum"
+        )
 
 
 def multiplier_step(multiplier: Tensor, episode_cost: Tensor, limit: Tensor, learning_rate: float) -> Tensor:

@@ -135,6 +135,8 @@ class SafetyLayer(nn.Module):
             or len(action_space.shape) != 1
         ):
             raise ValueError(f"action_space must be a bounded Box of one dimension, got {action_space}")
+        if not (action_space.high > action_space.low).all():
+            raise ValueError(f"action_space must leave a choice in every component, got {action_space}")
         self.config = SafetyLayerConfig() if config is None else config
         self.limit = np.asarray(limit, dtype=np.float64)
         if self.limit.shape not in ((), (num_costs,)) or not np.isfinite(self.limit).all():

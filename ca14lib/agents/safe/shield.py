@@ -310,7 +310,11 @@ def masked_policy(policy: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArr
     Args:
         policy: Probabilities ``[…, A]``.
         mask: Allowed actions, broadcast against it, at least one in every row.
+    Raises:
+        ValueError: If a row allows nothing.
     """
+    if not np.asarray(mask).any(axis=-1).all():
+        raise ValueError("mask must allow at least one action in every row")
     weight = np.asarray(policy, dtype=np.float64) * mask
     total = weight.sum(axis=-1, keepdims=True)
     weight = np.where(total > 0, weight, mask)
@@ -414,9 +418,18 @@ def _rows(
         )
     if horizon is None:
         return (state,)
-    left = np.rint(np.asarray(observation)[:, -1].astype(np.float64) * horizon).astype(np.intp)
-    if left.size and (left.min() < 0 or left.max() > horizon):
-        raise ValueError(f"observations must end in the share of the horizon left, got {observation[:, -1]}")
+    # the time follows what shows the state; more, such as a budget, may follow the time
+    flat, place = np.asarray(observation).reshape(len(state), -1), model.observation[0].size
+    if flat.shape[1] <= place:
+        raise ValueError(
+            f"observations must hold the share of the horizon left at {place}, got {flat.shape[1]} numbers"
+        )
+    left = np.rint(flat[:, place].astype(np.float64) * horizon).astype(np.intp)
+    wrong = (left < 0) | (left > horizon)
+    if wrong.any():
+        raise ValueError(
+            f"observations must hold the share of the horizon left at {place}, in [0, 1], got {flat[wrong][0, place]}"
+        )
     return left, state
 
 

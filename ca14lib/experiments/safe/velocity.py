@@ -49,15 +49,16 @@ PUBLISHED = (
     Published("CPPOPID", 10_000_000, 1713.29, 10.21, 8.96, 4.28),
 )
 
-# chosen on seed 100
+# chosen on seeds 100 to 102, after a run with seed 0 and larger gains had ended falling
 VELOCITY_AGENTS: dict[str, tuple[type[OnPolicyAgent], OnPolicyConfig]] = {
     "PIDLagrangian": (
         PIDLagrangian,
-        # small gains: at a multiplier of a few units slowing down pays and falling does not; a fast and large one
-        # makes falling the way to end the costs, and the agent never learns to stand
+        # above a multiplier of 2 a beginner's steps do not pay for what they cost, and falling ends the costs: so the
+        # integral is slow, and the proportional part, hardly smoothed, gives way as soon as the cost falls
         PIDLagrangianConfig(
             cost_limits=(AIMED,), discount=0.99, cost_discount=0.99, minibatches=32, epochs=10, max_kl=0.03,
-            proportional=0.02, integral=0.002, derivative=0.0, max_multiplier=5.0,
+            initial_multiplier=1.0, proportional=0.03, integral=0.0005, derivative=0.0, smoothing=0.5,
+            max_multiplier=4.0,
         ),
     ),
 }  # fmt: skip

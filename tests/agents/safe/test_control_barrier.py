@@ -419,6 +419,15 @@ def test_bad_input_is_refused():
         )
     with pytest.raises(ValueError, match="states"):
         verify_barrier_on_grid(control, np.zeros(3))
+    good = (np.zeros((2, 1)), np.zeros(2), np.ones((2, 1)), np.ones(2), 1.0)
+    for place, wrong, message in (
+        (0, np.full((2, 1), np.nan), "finite"), (1, np.zeros((2, 1)), r"drift_derivative and barrier \[N\]"),
+        (2, np.ones((2, 2)), r"must be \[N, D\]"), (3, np.full(2, np.inf), "finite"), (4, -1.0, "gamma"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            module.barrier_action(*[wrong if index == place else value for index, value in enumerate(good)])
+    with pytest.raises(ValueError, match=r"gamma must lie in \(0, 10\], .* got 50"):
+        module.reactor_barrier(ReactorVector(1), gamma=50)
     for arguments, message in (((0.0, 1.0, 1.0), "positive"), ((2.0, 1.0, 1.0), "exceed 1")):
         with pytest.raises(ValueError, match=message):
             sampling_margin(*arguments)

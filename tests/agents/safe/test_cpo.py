@@ -228,3 +228,10 @@ def test_the_policy_has_no_optimiser_and_only_one_limit():
     assert {id(parameter) for parameter in agent.policy_parameters} == {id(one) for one in agent.policy.parameters()}
     with pytest.raises(ValueError, match="exactly one limit"):
         CPOConfig(cost_limits=(1.0, 2.0))
+
+
+def test_a_trust_region_that_shrinks_for_ever_stays_positive():
+    agent = small_agent(CPO, "discrete", trust_region_decay=0.5)
+    agent.updates = 5_000
+    assert agent.trust_region() > 0.0
+    agent.update(small_rollout(agent))

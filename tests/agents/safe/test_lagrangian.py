@@ -145,3 +145,21 @@ def test_ppo_alone_ignores_costs():
     second.update(replace(rollout, episode_cost=100 * rollout.episode_cost))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert PPOConfig().cost_limits == ()
+
+
+def test_limits_and_multipliers_that_make_no_sense_are_refused_by_name():
+    for limits in (25.0, "25"):
+        with pytest.raises(ValueError, match="cost_limits must be a tuple with one number for each constraint"):
+            PPOLagrangianConfig(cost_limits=limits)
+    with pytest.raises(ValueError, match=r"initial_multiplier must be at most 1\.0, its maximum, got 5\.0"):
+        PPOLagrangianConfig(initial_multiplier=5.0, max_multiplier=1.0)
+
+
+@pytest.mark.parametrize("name", ["reward", "cost", "episode_cost"])
+def test_a_rollout_with_a_number_that_is_none_is_refused(name):
+    agent = small_agent(PPOLagrangian, "discrete", cost_limits=(1.0,))
+    rollout = small_rollout(agent)
+    wrong = getattr(rollout, name).clone()
+    wrong.view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match=f"PPOLagrangian needs a finite {name}"):
+        agent.update(replace(rollout, **{name: wrong}))

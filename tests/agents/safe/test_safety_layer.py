@@ -240,6 +240,8 @@ def test_bad_input_is_refused():
     unbounded = gym.spaces.Box(-np.inf, np.inf, (2,))
     with pytest.raises(ValueError, match="bounded"):
         SafetyLayer(OBSERVATIONS, unbounded, 1.0)
+    with pytest.raises(ValueError, match="leave a choice in every component"):
+        SafetyLayer(OBSERVATIONS, gym.spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 0.0])), 1.0)
     with pytest.raises(ValueError, match="Box"):
         SafetyLayer(gym.spaces.Discrete(3), ACTIONS, 1.0)
     with pytest.raises(ValueError, match="limit"):

@@ -12,6 +12,7 @@ from ca14lib.agents.ppo import PPO
 from ca14lib.agents.safe import shield
 from ca14lib.agents.safe.shield import BudgetShield, ModelShield
 from ca14lib.environments import TabularModel
+from ca14lib.environments.safe_cliff import SafeCliffVector
 from ca14lib.environments.safe_grid import SafeGridVector
 from ca14lib.solvers import policy_evaluation
 from ca14lib.training import train_on_policy
@@ -556,3 +557,20 @@ def test_bad_input_is_refused():
     observation, *_, info = environment.step(np.array([0, 0]))
     with pytest.raises(ValueError, match="start of their episodes"):
         made(observation[:1], {"cost": info["cost"][:1]})
+
+
+def test_what_follows_the_time_in_an_observation_is_not_taken_for_it():
+    """SafeCliff shows its remaining budget after the time; the mask is that without it."""
+    plain = SafeCliffVector(4, wind=0.0)
+    expected = ModelShield.of(plain, cost_threshold=0.5)(plain.reset(seed=0)[0])
+    for budget in (0.0, 3.0, 9.0):
+        environment = SafeCliffVector(4, wind=0.0, observe_budget=budget)
+        seen = environment.reset(seed=0)[0]
+        assert (ModelShield.of(environment, cost_threshold=0.5)(seen) == expected).all()
+    with pytest.raises(ValueError, match="share of the horizon left at 2, got 2 numbers"):
+        ModelShield.of(plain, cost_threshold=0.5)(plain.reset(seed=0)[0][:, :2])
+
+
+def test_a_mask_that_allows_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one action in every row"):
+        shield.masked_policy(np.full((2, 3), 1 / 3), np.array([[True, False, False], [False, False, False]]))
