@@ -272,7 +272,9 @@ def _print_history(frame: Any, path: Path | None, title: str) -> None:
     """The first and last value of every metric; the whole history as CSV if a path is given."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(path, index=False)
+        partial = path.with_name(f".{path.name}.part")
+        frame.to_csv(partial, index=False)
+        partial.replace(path)
     table = Table("metric", "first logged", "last logged", title=title)
     for metric, group in frame.groupby("metric", sort=False):
         table.add_row(str(metric), f"{group['value'].iloc[0]:.4g}", f"{group['value'].iloc[-1]:.4g}")

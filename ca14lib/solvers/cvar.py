@@ -172,6 +172,8 @@ def smallest_cost_cvar(
         resolution: As in :func:`cvar_optimum`, of the cost.
     Returns:
         ``value``, ``budget``, ``values`` and ``expected_return`` are of minus the cost.
+    Raises:
+        ValueError: As :func:`cvar_optimum`, and if the level or the constraint is out of range.
     """
     if not 0.0 <= confidence < 1.0:
         raise ValueError(f"confidence must lie in [0, 1), got {confidence}")

@@ -196,6 +196,8 @@ def verify_barrier_on_grid(
         unsafe: True where a state must not be entered, from ``[G, n]`` to ``[G]``; checks that the barrier's set holds
             no such state.
         tolerance: By how much a condition may be missed.
+    Raises:
+        ValueError: If states are not ``[G, n]``, or one of the filter's functions gives another shape.
     """
     grid = np.asarray(states, dtype=np.float64)
     if grid.ndim != 2:

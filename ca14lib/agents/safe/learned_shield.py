@@ -184,6 +184,9 @@ class LearnedShield:
         """Logistic regression on the executed actions, weighted back to the true frequency of violations.
 
         Every member gets its own batch. Returns the mean loss of every step.
+
+        Raises:
+            ValueError: If updates is under 1.
         """
         require(updates >= 1, "updates", updates, "at least 1")
         losses = []

@@ -36,6 +36,15 @@ class EpisodicPolicyGradient(PPO):
         raise NotImplementedError
 
     def update(self, rollout: Rollout) -> dict[str, Tensor]:
+        """One update.
+
+        Args:
+            rollout: Every copy's first episode begins with it and ends within it; what follows is not used.
+        Returns:
+            What there is to log, scalars.
+        Raises:
+            ValueError: If an episode did not end, or costs are missing or not finite.
+        """
         self._check(rollout)
         first, ended = rollout.first_episodes()
         if not ended.all():

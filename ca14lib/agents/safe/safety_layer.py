@@ -179,6 +179,8 @@ class SafetyLayer(nn.Module):
             batch_size: Transitions a step.
         Returns:
             The loss of every step.
+        Raises:
+            ValueError: If updates is under 1, or the data do not hold the layer's costs.
         """
         require(updates >= 1, "updates", updates, "at least 1")
         losses = []
@@ -200,7 +202,11 @@ class SafetyLayer(nn.Module):
 
     @torch.no_grad()
     def filter(self, observation: ArrayLike, action: ArrayLike) -> NDArray[np.float64]:
-        """The executed actions ``[N, D]`` for observations ``[N, …]`` and the policy's actions ``[N, D]``."""
+        """The executed actions ``[N, D]`` for observations ``[N, …]`` and the policy's actions ``[N, D]``.
+
+        Raises:
+            ValueError: If shapes disagree, or a number is not finite.
+        """
         seen = torch.as_tensor(np.asarray(observation), dtype=torch.float32)
         wanted = np.asarray(action, dtype=np.float64)
         if wanted.shape != (len(seen), self.actions):

@@ -141,6 +141,8 @@ def recovery_cost(
         safe: ``[S]``.
         step_cost: Above 0: it breaks the tie among ways without violation in favour of the shortest.
         discount: Below 1.
+    Raises:
+        ValueError: If the cost of a step or the discount is out of range.
     """
     if not step_cost > 0 or not 0 < discount < 1:
         raise ValueError(f"step_cost must be positive and discount in (0, 1), got {step_cost} and {discount}")
@@ -183,7 +185,11 @@ def shield_tables(
     safe_policy: NDArray[np.float64] | None = None,
     trust: Literal["model", "safe_policy"] = "model",
 ) -> ShieldTables:
-    """The mask of book eq. shield-mask and the documented fallback; arguments as :class:`ModelShield`."""
+    """The mask of book eq. shield-mask and the documented fallback; arguments as :class:`ModelShield`.
+
+    Raises:
+        ValueError: If a safe policy is asked for and not given, or its table does not fit the model.
+    """
     policy = None if safe_policy is None else _checked_policy(model, safe_policy)
     if policy is None and "safe_policy" in (fallback, trust):
         raise ValueError("fallback or trust 'safe_policy' needs a safe_policy, got None")
