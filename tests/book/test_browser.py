@@ -50,8 +50,36 @@ PREPARE = """() => {
     document.querySelectorAll('.toggle-hidden > button.toggle-button').forEach(button => button.click());
     document.querySelectorAll('mjx-container > svg[aria-hidden="true"]').forEach(formula => formula.replaceChildren());
 }"""
+# Contrast depends on a text's colours, size and weight, so one text of each kind stands for all that look like it: the
+# rules on colours take most of axe's time, and a page of five thousand texts has some hundred kinds.
+SAMPLE = """() => {
+    const layers = new Map();
+    const behind = element => {
+        if (!element) return '';
+        if (!layers.has(element)) {
+            const style = getComputedStyle(element);
+            const own = style.backgroundImage + style.backgroundColor + style.opacity;
+            const plain = style.backgroundImage === 'none' && style.opacity === '1';
+            const opaque = plain && style.backgroundColor.startsWith('rgb(');
+            layers.set(element, opaque ? own : own + '/' + behind(element.parentElement));
+        }
+        return layers.get(element);
+    };
+    const kinds = new Set();
+    for (const element of document.body.querySelectorAll('*')) {
+        delete element.dataset.sample;
+        const text = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+        const control = ['INPUT', 'BUTTON', 'SELECT', 'TEXTAREA'].includes(element.tagName);
+        if (!(text || control) || !element.checkVisibility()) continue;
+        const style = getComputedStyle(element), around = getComputedStyle(element.parentElement);
+        const link = element.tagName === 'A' ? around.color + style.textDecorationLine : '';
+        const kind = [style.color, style.fontSize, style.fontWeight, style.textShadow, behind(element), link].join();
+        if (control || !kinds.has(kind)) element.dataset.sample = '';
+        kinds.add(kind);
+    }
+}"""
 # preload would fetch style sheets again, which file:// refuses
-AXE = "rules => axe.run(document, {resultTypes: ['violations'], preload: false, ...rules})"
+AXE = "([where, rules]) => axe.run(where, {resultTypes: ['violations'], preload: false, ...rules})"
 OVERFLOW = """() => {
     const screen = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth <= screen + 1) return '';
@@ -92,15 +120,20 @@ def loaded(page, address: str) -> list[str]:
     return found
 
 
-def violations(page, scheme: str, rules: dict[str, object]) -> list[str]:
-    """What axe finds with the page shown in one scheme."""
-    found = []
+def violations(page, scheme: str, structure: bool) -> list[str]:
+    """What axe finds with the page shown in one scheme, of its colours and, if asked for, of its structure."""
+    found, results = [], []
     page.emulate_media(color_scheme=scheme)
     try:
         page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
     except TimeoutError:
         found.append(f"{scheme}: the page does not follow the scheme that the reader's system asks for")
-    for violation in page.evaluate(AXE, rules)["violations"]:
+    if structure:
+        others = {"rules": {rule: {"enabled": False} for rule in COLOUR_RULES}}
+        results += page.evaluate(AXE, ["html", others])["violations"]
+    page.evaluate(SAMPLE)
+    results += page.evaluate(AXE, [{"include": [["[data-sample]"]]}, {"runOnly": COLOUR_RULES}])["violations"]
+    for violation in results:
         if violation["id"] not in ALLOWED:
             places = " | ".join(" ".join(map(str, node["target"])) for node in violation["nodes"])
             found.append(f"{scheme}: axe {violation['id']} ({violation['impact']}): {violation['help']}: {places}")
@@ -131,14 +164,41 @@ def test_page_works_offline_and_is_accessible(path: Path, browser, axe_source: s
         found = loaded(page, path.as_uri())
         page.evaluate(PREPARE)
         page.evaluate(axe_source)
-        found += violations(page, "light", {})
-        # the other rules look at structure, which does not change with the colours
-        found += violations(page, "dark", {"runOnly": COLOUR_RULES})
+        found += violations(page, "light", structure=True)
+        found += violations(page, "dark", structure=False)
         found += overflow(page)
     finally:
         page.close()
     if found:
         pytest.fail("\n".join(found), pytrace=False)
+
+
+FAINT = """colours => {
+    for (const text of ['one', 'two', 'three']) {
+        const line = document.createElement('p');
+        line.style = 'padding: 1em; background: ' + colours[1];
+        line.innerHTML = '<span style="color: ' + colours[0] + '">' + text + ' faint words</span>';
+        document.querySelector('main').prepend(line);
+    }
+}"""
+
+
+@pytest.mark.parametrize("scheme, colours", [("light", ["#bbb", "#fff"]), ("dark", ["#444", "#222"])])
+def test_faint_words_and_a_picture_without_a_text_are_noticed(scheme, colours, browser, axe_source: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.set_default_timeout(MILLISECONDS)
+    try:
+        page.goto((SITE / "book" / "index.html").as_uri(), wait_until="load")
+        page.evaluate(axe_source)
+        assert not violations(page, scheme, structure=True)
+        page.evaluate(FAINT, colours)
+        page.evaluate("() => document.querySelector('main').prepend(document.createElement('img'))")
+        found = violations(page, scheme, structure=True)
+    finally:
+        page.close()
+    assert len(found) == 2
+    assert any("color-contrast" in line for line in found)
+    assert any("image-alt" in line for line in found)
 
 
 def test_search_finds_pages_without_a_network(browser) -> None:
