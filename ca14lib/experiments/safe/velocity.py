@@ -18,7 +18,7 @@ from ca14lib.training.on_policy import train_on_policy
 TASK = "CA14/HopperVelocity-v0"
 LIMIT = 25.0  # the usual budget: steps above the speed limit in an episode of 1,000
 AIMED = 20.0  # what the agents are given: the cost swings about what it is held at
-STEPS, NUM_ENVS, ROLLOUT_STEPS = 1_000_000, 16, 256
+STEPS, NUM_ENVS, ROLLOUT_STEPS = 1_000_000, 8, 256
 EVALUATION_EPISODES = 50
 NORMALIZER_EPISODES, NORMALIZER_FLOOR = 200, 0.1  # of random actions; added to each standard deviation
 
@@ -49,15 +49,15 @@ PUBLISHED = (
     Published("CPPOPID", 10_000_000, 1713.29, 10.21, 8.96, 4.28),
 )
 
-# chosen on seeds 100 to 102, after a run with seed 0 and larger gains had ended falling
+# chosen on seeds 100 to 104, after runs with the seeds 0 and 1 under other settings had ended at half the return
 VELOCITY_AGENTS: dict[str, tuple[type[OnPolicyAgent], OnPolicyConfig]] = {
     "PIDLagrangian": (
         PIDLagrangian,
         # above a multiplier of 2 a beginner's steps do not pay for what they cost, and falling ends the costs: so the
         # integral is slow, and the proportional part, hardly smoothed, gives way as soon as the cost falls
         PIDLagrangianConfig(
-            cost_limits=(AIMED,), discount=0.99, cost_discount=0.99, minibatches=32, epochs=10, max_kl=0.03,
-            initial_multiplier=1.0, proportional=0.03, integral=0.0005, derivative=0.0, smoothing=0.5,
+            cost_limits=(AIMED,), discount=0.995, gae_lambda=0.97, cost_discount=0.99, minibatches=32, epochs=10,
+            max_kl=0.03, initial_multiplier=1.0, proportional=0.03, integral=0.0005, derivative=0.0, smoothing=0.5,
             max_multiplier=4.0,
         ),
     ),
@@ -83,7 +83,7 @@ def velocity_run(
     Args:
         agent: Key of ``VELOCITY_AGENTS``.
         seed: Seeds the normaliser's data, agent, training and evaluation.
-        steps: Environment steps, rounded up to whole rollouts of 4,096.
+        steps: Environment steps, rounded up to whole rollouts of 2,048.
         episodes: Fresh episodes of at most 1,000 steps for each of the two evaluations.
         normalizer_episodes: Episodes of random actions that the normaliser is fitted on.
     Returns:
