@@ -3,7 +3,7 @@
 import pytest
 
 from ca14lib.evaluation.constrained import COST_TOLERANCE
-from ca14lib.experiments.safe.grid import safe_grid_training
+from ca14lib.experiments.safe.grid import safe_grid_run, safe_grid_training
 
 pytestmark = [pytest.mark.learning, pytest.mark.slow]
 
@@ -21,3 +21,12 @@ def test_agents_reach_the_optimum_within_their_limit(agent, layout, limit, steps
     _, history = safe_grid_training(agent, layout, limit, seed, steps=steps, evaluate_every=1_000)
     assert history.last("score") >= 0.95
     assert history.last("excess") <= COST_TOLERANCE
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("agent", ["PIDLagrangian", "CPO"])
+def test_agents_reach_an_optimum_that_mixes(agent, seed):
+    """The average over iterates of a Lagrangian method and the last policy of CPO, as in the experiment."""
+    found = safe_grid_run(agent, "bridges 0.5", seed)
+    assert found["score"] >= 0.90
+    assert found["excess"] <= COST_TOLERANCE

@@ -17,7 +17,7 @@ from ca14lib.training.on_policy import train_on_policy
 
 TASK = "CA14/HopperVelocity-v0"
 LIMIT = 25.0  # the usual budget: steps above the speed limit in an episode of 1,000
-AIMED = 20.0  # what the agents are given: the cost swings about what it is held at
+AIMED = 10.0  # what the agents are given: the cost swings about what it is held at, by some 15 at 20
 STEPS, NUM_ENVS, ROLLOUT_STEPS = 1_000_000, 8, 256
 EVALUATION_EPISODES = 50
 NORMALIZER_EPISODES, NORMALIZER_FLOOR = 200, 0.1  # of random actions; added to each standard deviation
@@ -49,7 +49,8 @@ PUBLISHED = (
     Published("CPPOPID", 10_000_000, 1713.29, 10.21, 8.96, 4.28),
 )
 
-# chosen on seeds 100 to 104, after runs with the seeds 0 and 1 under other settings had ended at half the return
+# chosen on seeds 100 to 104, after runs with the seeds 0 and 1 under other settings had ended at half the return; with
+# these, but aimed at 20, the same two ended at costs of 30 and 9
 VELOCITY_AGENTS: dict[str, tuple[type[OnPolicyAgent], OnPolicyConfig]] = {
     "PIDLagrangian": (
         PIDLagrangian,
