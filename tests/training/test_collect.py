@@ -428,19 +428,26 @@ def test_an_agent_that_knows_its_log_probabilities_has_them_stored():
     assert one_by_one.episode_lengths().tolist() == [200] * 3
 
 
+class Clock(gym.Env):
+    """Shows the time, ends after four steps, and reports the time as its cost from one step to another."""
+
+    observation_space, action_space = gym.spaces.Box(0, 9, (1,)), gym.spaces.Discrete(2)
+
+    def __init__(self, first: int = 1, last: int = 4) -> None:
+        self.first, self.last = first, last
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        info = {"cost": float(self.time)} if self.first <= self.time <= self.last else {}
+        return np.full(1, self.time, np.float32), 0.0, self.time == 4, False, info
+
+
 def test_costs_of_a_foreign_environment_are_those_of_the_step_even_at_the_end():
-    class Clock(gym.Env):
-        observation_space, action_space = gym.spaces.Box(0, 9, (1,)), gym.spaces.Discrete(2)
-
-        def reset(self, *, seed=None, options=None):
-            super().reset(seed=seed)
-            self.time = 0
-            return np.zeros(1, np.float32), {}
-
-        def step(self, action):
-            self.time += 1
-            return np.full(1, self.time, np.float32), 0.0, self.time == 4, False, {"cost": float(self.time)}
-
     gym.register("Clock-v0", Clock)
     try:
         transitions = collect("Clock-v0", "random", 20, seed=0).transitions
@@ -479,34 +486,12 @@ def test_the_dynamics_of_a_derived_environment_are_its_own():
         assert check(data)
 
 
-class Sometimes(gym.Env):
-    """Five steps; reports its cost only from a step on, or up to one."""
-
-    observation_space = gym.spaces.Box(0, 1, (1,), dtype=np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, first: int = 3, last: int = 5) -> None:
-        self.first, self.last = first, last
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.time = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.time += 1
-        info = {"cost": 2.0} if self.first <= self.time <= self.last else {}
-        return np.zeros(1, np.float32), 0.0, self.time == 5, False, info
-
-
-@pytest.mark.parametrize("first, last", [(3, 5), (1, 2), (5, 5), (3, 3)])
+@pytest.mark.parametrize("first, last", [(3, 4), (1, 2), (4, 4), (2, 3)])
 def test_costs_that_are_reported_at_some_steps_only_are_refused(first, last):
-    gym.register("CourseTest/Sometimes-v0", Sometimes)
+    gym.register("Clock-v0", Clock)
     try:
-        for environment in (Sometimes(first, last), gym.make("CourseTest/Sometimes-v0", first=first, last=last)):
+        for environment in (Clock(first, last), gym.make("Clock-v0", first=first, last=last)):
             with pytest.raises(ValueError, match=r"info\['cost'\] must be reported at every step or at none"):
                 collect(environment, "random", 3, seed=0)
-        whole = collect(gym.make("CourseTest/Sometimes-v0", first=1), "random", 3, seed=0)
-        assert whole.transitions.cost.sum() == 3 * 5 * 2.0
     finally:
-        del gym.registry["CourseTest/Sometimes-v0"]
+        del gym.registry["Clock-v0"]
