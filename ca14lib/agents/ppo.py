@@ -12,6 +12,7 @@ from ca14lib.data import Rollout
 
 @dataclass(frozen=True)
 class PPOConfig(OnPolicyConfig):
+    learning_rate_decay: float = 1.0  # ϑ_η, what is left of the policy's learning rate after an update, eq. rate-decay
     clip: float = 0.2  # ε, eq. ppo-clip
     epochs: int = 5  # passes over the rollout, policy and critics together
     standardise: bool = True  # give the advantages of every rollout mean 0 and deviation 1
@@ -20,6 +21,7 @@ class PPOConfig(OnPolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(0 < self.learning_rate_decay <= 1, "learning_rate_decay", self.learning_rate_decay, "in (0, 1]")
         require(0 < self.clip < 1, "clip", self.clip, "in (0, 1)")
         require(isinstance(self.epochs, int) and self.epochs >= 1, "epochs", self.epochs, "a positive integer")
         require(self.max_gradient_norm > 0, "max_gradient_norm", self.max_gradient_norm, "positive")
@@ -57,6 +59,11 @@ class PPO(OnPolicyAgent):
         self.updates += 1
         return logs
 
+    def _set_learning_rate(self) -> None:
+        """The policy's step size in this update (book eq. rate-decay)."""
+        for group in self.policy_optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self.config.learning_rate_decay**self.updates
+
     def _policy_advantage(
         self, rollout: Rollout, advantage: Tensor, cost_advantage: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -73,6 +80,7 @@ class PPO(OnPolicyAgent):
         inputs, action = self._input(rollout.flat("observation")), self._unit(rollout.flat("action"))
         old, mask = rollout.flat("log_prob"), None if rollout.action_mask is None else rollout.flat("action_mask")
         totals, steps = torch.zeros(4, device=self.device), 0
+        self._set_learning_rate()
         stop = torch.zeros((), dtype=torch.bool, device=self.device)
         for index in self._batches(rollout.size, config.epochs):
             chosen = inputs[index]

@@ -38,11 +38,11 @@ ALGORITHMS = ("ppo", "lagrangian", "pid", "penalty", "spg", "cvar", "risk", "cpo
 PROPERTIES, property_of, each = property_table(*ALGORITHMS)
 
 SETTINGS: dict[str, dict[str, object]] = {
-    "ppo": {"entropy_weight": 0.05, "final_entropy_weight": 0.01},
+    "ppo": {"entropy_weight": 0.05, "final_entropy_weight": 0.01, "learning_rate_decay": 0.7},
     "lagrangian": {"cost_limits": (5.0, 30.0), "initial_multiplier": 0.3},
     "pid": {"cost_limits": (5.0, 30.0), "initial_multiplier": 0.3, "delay": 2, "smoothing": 0.5},
     "penalty": {"cost_limits": (5.0, 30.0), "penalty": 0.7},
-    "spg": {"cost_limits": (5.0, 30.0), "initial_multiplier": 0.3, "entropy_weight": 0.05},
+    "spg": {"cost_limits": (5.0, 30.0), "initial_multiplier": 0.3, "entropy_weight": 0.05, "learning_rate_decay": 0.6},
     "cvar": {"cost_limits": (0.5,), "tail": 0.5, "anneal_updates": 2, "multiplier_learning_rate": 0.5},
     "risk": {"parameter": 0.6, "risk_weight": 0.8},
     "cpo": {
@@ -192,6 +192,21 @@ def passes_stop_once_the_policy_has_moved_too_far() -> None:
         agent.update(bandit_rollout(agent, lambda action: action.float()))
         moved[limit] = abs(arm_probabilities(agent) - before).max()
     assert moved[1e-4] < 0.5 * moved[None], f"moved by {moved[1e-4]} with a limit, by {moved[None]} without"
+
+
+@each("ppo", "lagrangian", "pid", "penalty", "spg")
+def the_step_shrinks_by_its_share_with_every_update(algorithm: str) -> None:
+    """Adam's first step is as long as its rate, whatever the gradient; a restored agent knows its updates alone."""
+    for number in (0, 1, 5):
+        settings = {"epochs": 1, "learning_rate": 0.01, "learning_rate_decay": 0.8}
+        agent = bandit(algorithm, **({"cost_limits": (1.0,)} if algorithm != "ppo" else {}) | settings)
+        agent.updates = number
+        before = weights(agent)
+        agent.update(bandit_rollout(agent, lambda action: action.float(), lambda action: 0.3 * action.float()))
+        moved = max(
+            float((value - before[name]).abs().max()) for name, value in weights(agent).items() if "policy" in name
+        )
+        assert abs(moved / (0.01 * 0.8**number) - 1) < 1e-3, f"a step of {moved} in update {number}"
 
 
 @property_of("ppo")

@@ -112,7 +112,7 @@ class Reference(reference.Reference):
         return flat[:, 0], flat[:, 1:], flat + value.reshape(-1, signals)
 
     def step(self, name: str, loss: Callable[[], Tensor], rate: float, clip: float | None = None) -> Tensor:
-        """One Adam step of all weights whose names begin so."""
+        """One Adam step of all weights whose names begin so, at this rate."""
         trained = [value for key, value in self.weights.items() if key.startswith(f"{name}.")]
         for value in trained:
             value.requires_grad_(True)
@@ -124,6 +124,7 @@ class Reference(reference.Reference):
         shrink = 1.0 if clip is None or norm <= clip else clip / norm
         for parameter, gradient in zip(trained, gradients, strict=True):
             parameter.grad = shrink * gradient
+        self.optimizers[name].param_groups[0]["lr"] = rate
         self.optimizers[name].step()
         for parameter in trained:
             parameter.requires_grad_(False)
@@ -145,6 +146,12 @@ class Reference(reference.Reference):
     def entropy_weight(self) -> float:
         start, end = self.config.entropy_weight, self.config.final_entropy_weight
         return start if end is None else end + (start - end) * self.config.annealing**self.number
+
+    def policy_rate(self) -> float:
+        rate = self.config.learning_rate
+        for _ in range(self.number):
+            rate *= self.config.learning_rate_decay
+        return rate
 
     # PPO and what differs from it in the advantage alone
 
@@ -175,7 +182,7 @@ class Reference(reference.Reference):
                     total = total - (rho * a if rho * a <= limit else limit)
                 return total / len(index) - self.entropy_weight() * policy.entropy().mean()
 
-            self.step("policy", loss, config.learning_rate, config.max_gradient_norm)
+            self.step("policy", loss, self.policy_rate(), config.max_gradient_norm)
         self.number += 1
 
     def mixed(self, advantage: Tensor, cost_advantage: Tensor, price: Tensor) -> Tensor:
@@ -247,7 +254,7 @@ class Reference(reference.Reference):
             score = policy.log_prob(self.unit(action)) * advantage
             return -score.mean() - self.entropy_weight() * policy.entropy().mean()
 
-        self.step("policy", loss, config.learning_rate)
+        self.step("policy", loss, self.policy_rate())
         for index in self.shuffled(len(rows), config.value_epochs):
             self.fit_critics(observation, target, index)
         self.number += 1

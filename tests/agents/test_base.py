@@ -33,6 +33,7 @@ ON_POLICY = COMMON | {
     "annealing": [-0.1, 1.1],
 }
 CLIPPED = ON_POLICY | {
+    "learning_rate_decay": [0.0, 1.1, float("nan")],
     "clip": [0.0, 1.0],
     "epochs": [0, 2.5],
     "max_gradient_norm": [0.0, float("nan")],

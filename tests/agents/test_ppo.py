@@ -72,7 +72,7 @@ def test_the_scale_of_rewards_matters_only_without_standardising():
 
 def test_the_norm_of_the_gradient_is_limited():
     """With plain gradient steps a policy moves by at most rate · norm in each."""
-    agent = agent_of(epochs=1, minibatches=1, standardise=False, max_gradient_norm=0.1)
+    agent = agent_of(epochs=1, minibatches=1, standardise=False, max_gradient_norm=0.1, learning_rate=1.0)
     agent.optimizers["policy"] = agent.policy_optimizer = torch.optim.SGD(agent.policy.parameters(), lr=1.0)
     before = torch.nn.utils.parameters_to_vector(agent.policy.parameters()).detach()
     rollout = random_rollout(OBSERVATIONS, ACTIONS["discrete"])

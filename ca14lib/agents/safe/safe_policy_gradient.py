@@ -47,6 +47,7 @@ class SafePolicyGradient(PPOLagrangian):
         parameters = self.policy(inputs, mask)
         entropy = self.policy.entropy(parameters).mean()
         loss = policy_gradient_loss(self.policy.log_prob(parameters, action), advantage)
+        self._set_learning_rate()
         gradient_step(self.policy_optimizer, loss - self._entropy_weight() * self._entropy_scale() * entropy)
         self.updates += 1
         value_loss = self._fit_critics(rollout, target)

@@ -28,6 +28,7 @@ CUT = "a-cut-stands-for-the-value-of-what-was-seen"
 NO_EPISODE = "without-a-completed-episode-nothing-is-known-of-the-cost"
 CLIP = "the-surrogate-is-flat-beyond-the-clip-and-only-on-the-side-of-gain"
 MASKED = "what-is-stored-is-the-probability-of-the-masked-draw"
+RATE = "the-step-shrinks-by-its-share-with-every-update"
 STOP = "passes-stop-once-the-policy-has-moved-too-far"
 ARM = "the-better-arm-wins"
 VIOLATION = "the-multiplier-follows-the-violation-and-stays-at-least-zero"
@@ -203,6 +204,37 @@ def ppo_divergence_not_checked(patch):
         return healthy(self, *arguments)
 
     patch.setattr(ppo.PPO, "_passes", passes)
+
+
+def rates(rate: Callable) -> Plant:
+    """Another step size of the policy."""
+
+    def set_rate(self):
+        for group in self.policy_optimizer.param_groups:
+            group["lr"] = rate(self, group["lr"])
+
+    return lambda patch: patch.setattr(ppo.PPO, "_set_learning_rate", set_rate)
+
+
+@fault(RATE, REFERENCE)
+def ppo_rate_does_not_fall(patch):
+    rates(lambda self, rate: self.config.learning_rate)(patch)
+
+
+@fault(RATE, REFERENCE)
+def ppo_rate_falls_before_the_first_step(patch):
+    rates(lambda self, rate: self.config.learning_rate * self.config.learning_rate_decay ** (self.updates + 1))(patch)
+
+
+@fault(RATE)
+def ppo_rate_falls_from_where_it_is(patch):
+    """Right as long as nothing is restored: a new optimiser begins at the first rate."""
+    rates(lambda self, rate: rate * self.config.learning_rate_decay if self.updates else rate)(patch)
+
+
+@fault(RATE, REFERENCE)
+def spg_rate_does_not_fall(patch):
+    rates(lambda self, rate: self.config.learning_rate)(patch)
 
 
 @fault(REFERENCE)
