@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -90,8 +91,17 @@ def _read(path: Path, modified: int) -> Results:
 
 def parse_filters(text: str) -> dict[str, str]:
     """'agent=DQN, dataset=mixed' as a dictionary."""
+    return _parse_parts(text.split(","))
+
+
+def parse_formats(text: str) -> dict[str, str]:
+    """'steps=,.0f, share=.2f' as a dictionary: a comma within a format groups thousands."""
+    return _parse_parts(re.split(r",(?=\s*[\w|]+=)", text))
+
+
+def _parse_parts(parts: list[str]) -> dict[str, str]:
     filters = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip() for part in parts)):
         key, equals, value = part.partition("=")
         if not equals:
             raise ResultError(f"expected key=value, got {part!r}")
@@ -199,7 +209,7 @@ class ResultsTable(SphinxDirective):
             raise ResultError(f"the table of {name} needs a caption")
         results = read_results(folder, name)
         headers = parse_headers(self.options.get("columns", ""), results.columns)
-        formats = parse_filters(self.options.get("format", ""))
+        formats = parse_formats(self.options.get("format", ""))
         for column in (*(part for key in headers for part in key.split("|")), *formats):
             results.require(column)
         rows = results.where(parse_filters(self.options.get("where", "")))

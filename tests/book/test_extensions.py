@@ -16,7 +16,7 @@ from accessible_pages import mend
 from docstring_links import linked, short_type
 from launch_links import binder_address, colab_address
 from numpy.typing import ArrayLike, NDArray
-from results_role import ResultError, formatted, parse_filters, read_results, sentence
+from results_role import ResultError, formatted, parse_filters, parse_formats, read_results, sentence
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.typing import stringify_annotation
@@ -77,6 +77,13 @@ def test_a_changed_file_is_read_again(folder: Path) -> None:
 def test_filters_and_minus_zero() -> None:
     assert parse_filters(" a=1 ,b= x=y") == {"a": "1", "b": "x=y"}
     assert formatted("-0.001", ".2f") == "0.00"
+
+
+def test_formats_may_group_thousands() -> None:
+    assert parse_formats("steps=,.0f, share=.2f,seeds=d") == {"steps": ",.0f", "share": ".2f", "seeds": "d"}
+    assert formatted("1001472", ",.0f") == "1,001,472"
+    with pytest.raises(ResultError, match="expected key=value, got 'share'"):
+        parse_formats("share")
 
 
 def build(folder: Path, page: str) -> str:
