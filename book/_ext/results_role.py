@@ -100,13 +100,14 @@ def parse_formats(text: str) -> dict[str, str]:
 
 
 def _parse_parts(parts: list[str]) -> dict[str, str]:
-    filters = {}
+    """Every 'key=value' of a list; empty parts are left out."""
+    found = {}
     for part in filter(None, (part.strip() for part in parts)):
         key, equals, value = part.partition("=")
         if not equals:
             raise ResultError(f"expected key=value, got {part!r}")
-        filters[key.strip()] = value.strip()
-    return filters
+        found[key.strip()] = value.strip()
+    return found
 
 
 def formatted(value: str, spec: str) -> str:

@@ -194,12 +194,12 @@ def passes_stop_once_the_policy_has_moved_too_far() -> None:
     assert moved[1e-4] < 0.5 * moved[None], f"moved by {moved[1e-4]} with a limit, by {moved[None]} without"
 
 
-@each("ppo", "lagrangian", "pid", "penalty", "spg")
+@each("ppo", "lagrangian", "pid", "penalty", "spg", "cvar", "risk")
 def the_step_shrinks_by_its_share_with_every_update(algorithm: str) -> None:
     """Adam's first step is as long as its rate, whatever the gradient; a restored agent knows its updates alone."""
     for number in (0, 1, 5):
         settings = {"epochs": 1, "learning_rate": 0.01, "learning_rate_decay": 0.8}
-        agent = bandit(algorithm, **({"cost_limits": (1.0,)} if algorithm != "ppo" else {}) | settings)
+        agent = bandit(algorithm, **({} if algorithm in ("ppo", "risk") else {"cost_limits": (1.0,)}) | settings)
         agent.updates = number
         before = weights(agent)
         agent.update(bandit_rollout(agent, lambda action: action.float(), lambda action: 0.3 * action.float()))
