@@ -106,6 +106,41 @@ def test_what_an_init_file_re_exports_does_not_count(course):
     assert course(DEMO) == course(DEMO | more)
 
 
+def test_of_a_package_only_the_modules_of_the_imported_names_count(course):
+    demo = {"ca14lib.experiments.demo": "from ca14lib.solvers import best\n"}
+    both = "from ca14lib.solvers.plan import best\nfrom ca14lib.solvers.other import worst\n"
+    other = {"ca14lib.solvers": both, "ca14lib.solvers.other": "def worst():\n    return 0\n"}
+    changed = other | {"ca14lib.solvers.other": "def worst():\n    return 1\n"}
+    assert course(DEMO | demo | other) == course(DEMO | demo | changed)
+    used = {"ca14lib.experiments.demo": "from ca14lib.solvers import best, worst\n"}
+    assert course(DEMO | used | other) != course(DEMO | used | changed)
+
+
+def test_a_name_that_an_init_file_defines_brings_what_it_uses(course):
+    demo = {"ca14lib.experiments.demo": "from ca14lib.solvers import answer\n"}
+    init = {"ca14lib.solvers": "from ca14lib.solvers.plan import best\n\n\ndef answer():\n    return best()\n"}
+    before = course(DEMO | demo | init)
+    assert course(edited("ca14lib.metrics.shares", "x / 2", "x / 3") | demo | init) != before
+
+
+def test_environments_that_are_named_by_their_id_count(course):
+    rows = 'ENVIRONMENTS = {"CA14/Pit-v0": ("pit", "Pit"), "CA14/Hill-v0": ("hill", "Hill")}\n'
+    games = 'FAMILIES: dict = {"MPE2": ("ca14lib.environments.adapters", "Teams")}\n'
+    modules = DEMO | {
+        "ca14lib.experiments.demo": 'PIT = "CA14/Pit-v0"\nGAME = "MPE2/spread"\n',
+        "ca14lib.environments.registration": rows + games,
+        "ca14lib.environments.pit": "DEPTH = 1\n",
+        "ca14lib.environments.hill": "HEIGHT = 1\n",
+        "ca14lib.environments.adapters": "COPIES = 1\n",
+    }
+    before = course(modules)
+    assert course(modules | {"ca14lib.environments.hill": "HEIGHT = 2\n"}) == before
+    assert course(modules | {"ca14lib.environments.pit": "DEPTH = 2\n"}) != before
+    assert course(modules | {"ca14lib.environments.adapters": "COPIES = 2\n"}) != before
+    another = rows.replace('"Pit")', '"Well")') + games
+    assert course(modules | {"ca14lib.environments.registration": another}) != before
+
+
 def test_the_order_in_which_modules_are_named_does_not_count():
     first, second = "ca14lib.agents.dqn", "ca14lib.solvers.pessimism"
     assert source_hash(first, second) == source_hash(second, first) == source_hash(second, first, first)
