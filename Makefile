@@ -33,12 +33,16 @@ verify: $(VENV)/.stamp ## run the long tests, then the section experiments with 
 	$(BIN)/ca14 run safe --seeds 10 --part grid --part cliff --part multipliers --part shield --part reactor --part sepsis
 	$(BIN)/ca14 run safe --seeds 5 --part velocity
 	$(BIN)/ca14 run safe --seeds 3 --part driving
+	$(BIN)/ca14 run multi-agent --seeds 10 --part games --part two_step --part credit --part self_play
+	$(BIN)/ca14 run multi-agent --seeds 5 --part target_grid --part scaling --part communication
 	$(BIN)/python -m benchmarks.cpo_dual
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
 	$(BIN)/python -m benchmarks.update_speed
 	$(BIN)/python -m benchmarks.environment_speed
 	$(BIN)/python -m benchmarks.on_policy_speed
+	$(BIN)/python -m benchmarks.team_environment_speed
+	$(BIN)/python -m benchmarks.team_speed
 	@if [ -x .venv-peers/bin/python ]; then \
 	$(BIN)/python -m benchmarks.peer_speed && $(BIN)/python -m benchmarks.peer_quality; \
 	else echo "peers were left out: make peers installs them"; fi

@@ -99,6 +99,30 @@ def list_agents() -> None:
     console.print(table)
 
 
+@list_app.command("games")
+def list_games() -> None:
+    """List the games of several agents, their spaces and the libraries that bring more."""
+    from ca14lib.environments import MULTI_AGENT_ENVIRONMENTS, MULTI_AGENT_FAMILIES, multi_agent_environment
+
+    table = Table(
+        Column("game", no_wrap=True), "agents", "observation of one", "actions of one", "state", "steps of an episode",
+        title="Games (defaults)",
+    )  # fmt: skip
+    for name in MULTI_AGENT_ENVIRONMENTS:
+        game = multi_agent_environment(name, 1)
+        table.add_row(
+            name,
+            str(game.num_agents),
+            _space(game.agent_observation_space),
+            _space(game.agent_action_space),
+            _space(game.state_space),
+            f"{game.horizon} (game)" if game.horizon else _limit(game.time_limit),
+        )
+    for prefix, (_, _, library) in MULTI_AGENT_FAMILIES.items():
+        table.add_row(f"{prefix}/…", "", "", "", "", f"needs {library}")
+    console.print(table)
+
+
 @list_app.command("datasets")
 def list_datasets() -> None:
     """List the Minari datasets on this computer (folder $MINARI_DATASETS_PATH, else ~/.minari/datasets)."""
@@ -258,6 +282,53 @@ def train_on_policy(
     console.print(f"checkpoint: {output}", highlight=False)
 
 
+@app.command("train-team")
+def train_team(
+    agent: Annotated[str, typer.Argument(help="Team, for example MAPPO; see `ca14 list agents`.")],
+    environment: Annotated[str, typer.Argument(help="Game, for example TargetGrid; see `ca14 list games`.")],
+    output: Annotated[Path, typer.Option(help="Checkpoint to write, and to resume from if it exists.")],
+    steps: Annotated[int, typer.Option(help="Steps of all copies of the game together.")] = 500_000,
+    num_envs: Annotated[int, typer.Option(help="Copies stepped together.")] = 64,
+    rollout_steps: Annotated[int, typer.Option(help="Steps of each between two updates.")] = 16,
+    updates: Annotated[int, typer.Option(help="Updates per iteration, of teams that learn from a replay.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Transitions, or episodes, per update from a replay.")] = 256,
+    capacity: Annotated[int, typer.Option(help="Transitions, or episodes, that a replay keeps.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Seed of weights and games.")] = 0,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of the team, name=value; may be repeated.")
+    ] = None,
+    environment_setting: Annotated[
+        list[str] | None,
+        typer.Option("--environment", help="Setting of the game, name=value in JSON; may be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    history: Annotated[Path | None, typer.Option(help="CSV file for the training history.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard event files.")] = None,
+) -> None:
+    """Train a team of agents in a game."""
+    from ca14lib.agents import agent_class
+    from ca14lib.agents.multi_agent import MultiAgent
+    from ca14lib.environments import multi_agent_environment
+    from ca14lib.training import train_multi_agent
+
+    cls = agent_class(agent)
+    if not issubclass(cls, MultiAgent):
+        raise ValueError(f"{agent} is not a team; `ca14 list agents` shows the teams that train-team trains")
+    arguments = dict(_json_setting(text) for text in environment_setting or [])
+    learner = cls.for_game(
+        multi_agent_environment(environment, 1, **arguments), _config(cls.config_class, setting or []),
+        seed=seed, device=_device(device),
+    )  # fmt: skip
+    iterations = -(-steps // (num_envs * rollout_steps))
+    log = train_multi_agent(
+        learner, environment, steps, environment_arguments=arguments, num_envs=num_envs, rollout_steps=rollout_steps,
+        updates=updates, batch_size=batch_size, capacity=capacity, seed=seed, checkpoint=output,
+        checkpoint_every=max(iterations // 10, 1), log_every=max(iterations // 100, 1), tensorboard=tensorboard,
+    )  # fmt: skip
+    _print_history(log.frame, history, f"{agent} on {environment}: {steps:,} steps")
+    console.print(f"checkpoint: {output}", highlight=False)
+
+
 def _json_setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -307,12 +378,16 @@ def evaluate(
     import gymnasium as gym
 
     from ca14lib.agents import load_agent
+    from ca14lib.agents.multi_agent import MultiAgent
     from ca14lib.environments import ENVIRONMENTS, batched_environment
     from ca14lib.evaluation import ExactEvaluation
 
     arguments = dict(_json_setting(text) for text in environment_setting or [])
     if environment not in ENVIRONMENTS:
         learner = load_agent(checkpoint)
+        if isinstance(learner, MultiAgent):
+            _write_json(output, _evaluate_team(learner, environment, episodes, seed, stochastic, arguments))
+            return
         numbers = _evaluate_by_episodes(learner, environment, episodes, seed, stochastic, arguments)
         _write_json(output, numbers)
         return
@@ -378,6 +453,22 @@ def _evaluate_by_episodes(
             table.add_row(name, f"{value:.4g}")
     console.print(table)
     return numbers
+
+
+def _evaluate_team(
+    team: Any, environment: str, episodes: int, seed: int, stochastic: bool, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    from ca14lib.evaluation import TeamEvaluation
+
+    evaluation = TeamEvaluation(
+        environment, episodes, environment_arguments=arguments, seed=seed, deterministic=not stochastic
+    )
+    numbers = dict(evaluation(team))
+    table = Table("quantity", "value", title=f"{type(team).__name__} on {environment}, {episodes} episodes")
+    for name, value in numbers.items():
+        table.add_row(name, f"{value:.4g}")
+    console.print(table)
+    return {"environment": environment, "episodes": episodes, "seed": seed} | numbers
 
 
 def _write_json(path: Path | None, numbers: dict[str, Any]) -> None:
@@ -452,6 +543,38 @@ def run_safe(
             _print_frame(name, frame)
 
 
+@run_app.command("multi-agent")
+def run_multi_agent(
+    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of hours: few settings, short training.")
+    ] = False,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="games, two_step, target_grid, scaling, credit, communication or self_play; may be "
+            "repeated; all by default."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
+    ] = Path("runs/multi-agent"),
+    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+) -> None:
+    """Section 3: teams and games, beside exact equilibria, optima and bounds."""
+    from ca14lib.experiments import multi_agent
+
+    if quick and output is None:
+        output = Path("runs/quick")
+    tables = multi_agent.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
+    for name, frame in tables.items():
+        if not name.endswith(("_runs", "_history")):
+            _print_frame(name, frame)
+
+
 def _print_frame(title: str, frame: Any) -> None:
     names = [Column(str(name), no_wrap=frame[name].dtype == object) for name in frame.columns]
     table = Table(*names, title=title)
@@ -513,7 +636,7 @@ def main() -> None:
     """Entry point: errors that a user can mend are one line, not a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(2)
 

@@ -9,6 +9,22 @@ from ca14lib.agents.base import Agent, AgentConfig, ContinuousAgent, DiscreteAge
 from ca14lib.agents.check import check_agent
 from ca14lib.agents.checkpoint import read_checkpoint
 from ca14lib.agents.dqn import DQN, DQNConfig
+from ca14lib.agents.multi_agent import (
+    COMA,
+    DIAL,
+    IPPO,
+    MAAC,
+    MADDPG,
+    MAPPO,
+    QMIX,
+    VDN,
+    CommNet,
+    IQLearners,
+    MultiAgent,
+    ParallelQMIX,
+    ParallelVDN,
+    TarMAC,
+)
 from ca14lib.agents.offline import (
     AWR,
     BC,
@@ -47,6 +63,7 @@ __all__ = [
     "ContinuousAgent",
     "DQNConfig",
     "DiscreteAgent",
+    "MultiAgent",
     "OnPolicyAgent",
     "OnPolicyConfig",
     "PPOConfig",
@@ -64,6 +81,7 @@ AGENTS: dict[str, type[Agent]] = {
         SAC, BC, AWR, BCQ, CQL, IQL, TD3BC,
         PPO, PPOLagrangian, PIDLagrangian, FixedPenalty, CPO,
         SafePolicyGradient, CVaRPolicyGradient, RiskSensitivePolicyGradient,
+        IQLearners, VDN, QMIX, ParallelVDN, ParallelQMIX, IPPO, MAPPO, MADDPG, MAAC, COMA, CommNet, TarMAC, DIAL,
     )
 }  # fmt: skip
 
@@ -105,6 +123,7 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> Agent:
         cls.config_class(**metadata["config"]),
         normalizer=normalizer,
         device=device,
+        **cls.arguments_from(metadata),
     )
     agent.restore(tensors, metadata)
     return agent

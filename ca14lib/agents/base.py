@@ -179,6 +179,11 @@ class Agent(nn.Module):
         }
         return tensors, metadata
 
+    @classmethod
+    def arguments_from(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of the constructor beyond those that all agents have, from a checkpoint's metadata."""
+        return {}
+
     def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Take over a state; nothing is changed if it does not fit this agent.
 
@@ -186,7 +191,7 @@ class Agent(nn.Module):
             ValueError: If the state is of another algorithm, configuration or space.
         """
         own = self.state()[1]
-        for key in ("agent", "config", "observation_space", "action_space", "normalizer"):
+        for key in (key for key in own if key != "updates"):
             if _jsonable(own[key]) != metadata.get(key):
                 raise ValueError(
                     f"the checkpoint's {key} is {metadata.get(key)}, this agent's is {_jsonable(own[key])}"
@@ -413,18 +418,22 @@ def checked_device(device: str | torch.device) -> torch.device:
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:
-    """A Box or Discrete space as JSON-able data."""
+    """A Box, Discrete or MultiDiscrete space as JSON-able data."""
     if isinstance(space, gym.spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, gym.spaces.Box):
         return {"type": "Box", "low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
-    raise ValueError(f"only Box and Discrete spaces can be saved, got {space}")
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
+    raise ValueError(f"only Box, Discrete and MultiDiscrete spaces can be saved, got {space}")
 
 
 def space_from_json(data: dict[str, Any]) -> gym.Space:
     """The inverse of :func:`space_to_json`."""
     if data.get("type") == "Discrete":
         return gym.spaces.Discrete(data["n"], start=data["start"])
+    if data.get("type") == "MultiDiscrete":
+        return gym.spaces.MultiDiscrete(data["nvec"])
     if data.get("type") == "Box":
         low, high = np.array(data["low"], data["dtype"]), np.array(data["high"], data["dtype"])
         return gym.spaces.Box(low, high, dtype=np.dtype(data["dtype"]).type)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ca14lib.agents.base import Agent, ContinuousAgent, DiscreteAgent, ValueAgent
 from ca14lib.agents.checkpoint import write_checkpoint
+from ca14lib.agents.multi_agent.base import MultiAgent
+from ca14lib.agents.multi_agent.check import check_team
 from ca14lib.agents.on_policy import OnPolicyAgent
 from ca14lib.data import Normalizer, Rollout, Transitions
 from ca14lib.environments import TabularModel
@@ -69,17 +71,20 @@ def check_agent(agent_class: type[Agent], config: Any = None) -> None:
 
     Args:
         agent_class: The class to check; the variant for discrete actions runs when it derives from ``DiscreteAgent``,
-            that for continuous ones when it derives from ``ContinuousAgent``, and that for rollouts, with both kinds of
-            actions, when it derives from ``OnPolicyAgent``.
+            that for continuous ones when it derives from ``ContinuousAgent``, that for rollouts, with both kinds of
+            actions, when it derives from ``OnPolicyAgent``, and that for teams when it derives from ``MultiAgent``.
         config: A configuration to check it with, or None for the default with small networks and few passes.
     Raises:
         AssertionError: Naming the property that does not hold.
         ValueError: If no variant of the suite fits the class.
     """
+    if isinstance(agent_class, type) and issubclass(agent_class, MultiAgent):
+        check_team(agent_class, config)
+        return
     kinds = DiscreteAgent | ContinuousAgent | OnPolicyAgent
     if not (isinstance(agent_class, type) and issubclass(agent_class, kinds)):
         raise ValueError(
-            "check_agent has variants for subclasses of DiscreteAgent, ContinuousAgent and OnPolicyAgent, "
+            "check_agent has variants for subclasses of DiscreteAgent, ContinuousAgent, OnPolicyAgent and MultiAgent, "
             f"got {agent_class}"
         )
     if config is None:

@@ -16,15 +16,37 @@ from ca14lib.environments.constrained import (
 from ca14lib.environments.grid import ACTION_NAMES, GridEnvironment, grid_picture, successor_table
 from ca14lib.environments.grid_world import GridWorld, GridWorldVector
 from ca14lib.environments.icu_sepsis import ICUSepsis, ICUSepsisVector
+from ca14lib.environments.matrix_games import (
+    MATRIX_GAMES,
+    MatrixGame,
+    game_payoffs,
+    mixed_motives,
+    symmetric_game,
+    team_game,
+    zero_sum_game,
+)
+from ca14lib.environments.multi_agent import MultiAgentEnvironment, ParallelView, joint_spaces
 from ca14lib.environments.probes import ProbeAction, ProbeDiscount, ProbeReward, ProbeTruncation, ProbeValue
 from ca14lib.environments.reactor import Reactor, ReactorVector
-from ca14lib.environments.registration import CONTINUOUS_ENVIRONMENTS, ENVIRONMENTS, GYMNASIUM_TASKS
+from ca14lib.environments.referential_game import ReferentialGame
+from ca14lib.environments.registration import (
+    CONTINUOUS_ENVIRONMENTS,
+    ENVIRONMENTS,
+    GYMNASIUM_TASKS,
+    MULTI_AGENT_ENVIRONMENTS,
+    MULTI_AGENT_FAMILIES,
+    multi_agent_environment,
+)
 from ca14lib.environments.river_swim import RiverSwim, RiverSwimVector, river_swim_model
 from ca14lib.environments.safe_cliff import SafeCliff, SafeCliffVector
 from ca14lib.environments.safe_driving import DrivingCost, driving_environment
 from ca14lib.environments.safe_grid import SAFE_GRID_LAYOUTS, SafeGrid, SafeGridLayout, SafeGridVector
+from ca14lib.environments.spread import Spread
 from ca14lib.environments.tabular import TabularEnvironment, uniform_policy
 from ca14lib.environments.tabular_model import TabularModel
+from ca14lib.environments.target_grid import TargetGrid
+from ca14lib.environments.team_adapters import ParallelTeams, VMASTeams
+from ca14lib.environments.two_step_game import TwoStepGame
 from ca14lib.environments.velocity import VELOCITY_LIMITS, VelocityCost, velocity_environment
 
 __all__ = [
@@ -32,6 +54,8 @@ __all__ = [
     "CONTINUOUS_ENVIRONMENTS",
     "ENVIRONMENTS",
     "GYMNASIUM_TASKS",
+    "MULTI_AGENT_ENVIRONMENTS",
+    "MULTI_AGENT_FAMILIES",
     "VELOCITY_LIMITS",
     "BatchedEnvironment",
     "CostWrapper",
@@ -41,6 +65,11 @@ __all__ = [
     "GridWorldVector",
     "ICUSepsis",
     "ICUSepsisVector",
+    "MATRIX_GAMES",
+    "MatrixGame",
+    "MultiAgentEnvironment",
+    "ParallelTeams",
+    "ParallelView",
     "ProbeAction",
     "ProbeDiscount",
     "ProbeReward",
@@ -48,6 +77,7 @@ __all__ = [
     "ProbeValue",
     "Reactor",
     "ReactorVector",
+    "ReferentialGame",
     "RiverSwim",
     "RiverSwimVector",
     "SAFE_GRID_LAYOUTS",
@@ -57,21 +87,32 @@ __all__ = [
     "SafeGridLayout",
     "SafeGridVector",
     "SingleEnvironment",
+    "Spread",
     "TabularEnvironment",
     "TabularModel",
+    "TargetGrid",
+    "TwoStepGame",
+    "VMASTeams",
     "VectorCostWrapper",
     "VelocityCost",
     "batched_environment",
     "behaviour_policy",
     "driving_environment",
     "from_safety_gymnasium",
+    "game_payoffs",
     "grid_picture",
+    "joint_spaces",
+    "mixed_motives",
+    "multi_agent_environment",
     "river_swim_model",
     "successor_table",
+    "symmetric_game",
     "tabular_model",
+    "team_game",
     "to_safety_gymnasium",
     "uniform_policy",
     "velocity_environment",
+    "zero_sum_game",
 ]
 
 

@@ -1,8 +1,14 @@
 """The Gymnasium ids of the course: one row each, entry points named as strings so that registering imports nothing."""
 
-from typing import Any
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+
+if TYPE_CHECKING:
+    from ca14lib.environments.multi_agent import MultiAgentEnvironment
 
 # finite problems, which have a tabular model: id -> (module, single-environment class, vector class)
 ENVIRONMENTS = {
@@ -54,3 +60,46 @@ def register_environments() -> None:
                 kwargs=arguments,
                 max_episode_steps=limit,
             )
+
+
+# games of several agents: name -> (module, class); not Gymnasium's, so `multi_agent_environment` makes them.
+# A game of your own is known by name, to training and sweeps too, once it has a row here.
+MULTI_AGENT_ENVIRONMENTS: dict[str, tuple[str, str]] = {
+    "TargetGrid": ("ca14lib.environments.target_grid", "TargetGrid"),
+    "MatrixGame": ("ca14lib.environments.matrix_games", "MatrixGame"),
+    "TwoStepGame": ("ca14lib.environments.two_step_game", "TwoStepGame"),
+    "ReferentialGame": ("ca14lib.environments.referential_game", "ReferentialGame"),
+    "Spread": ("ca14lib.environments.spread", "Spread"),
+}
+
+# games of other libraries, by the prefix of their name: prefix -> (module, class, what to install)
+MULTI_AGENT_FAMILIES: dict[str, tuple[str, str, str]] = {
+    "MPE2": ("ca14lib.environments.team_adapters", "ParallelTeams", "mpe2"),
+    "Foraging": ("ca14lib.environments.team_adapters", "ParallelTeams", "lbforaging"),
+    "rware": ("ca14lib.environments.team_adapters", "ParallelTeams", "rware"),
+    "VMAS": ("ca14lib.environments.team_adapters", "VMASTeams", "vmas"),
+    "Intersection": ("ca14lib.environments.intersection", "Intersection", "highway-env"),
+}
+
+
+def multi_agent_environment(name: str, num_envs: int, **arguments: Any) -> MultiAgentEnvironment:
+    """``num_envs`` copies of a game, stepped together.
+
+    Args:
+        name: ``"TargetGrid"`` or another of :data:`MULTI_AGENT_ENVIRONMENTS`, or ``"MPE2/simple_spread_v3"`` or another
+            game of :data:`MULTI_AGENT_FAMILIES`.
+        num_envs: Number of copies, at least 1.
+        arguments: Keyword arguments of the game.
+    Raises:
+        ValueError: If there is no such game; the message lists those there are.
+        ImportError: If the game's library is not installed; the message says how to install it.
+    """
+    if name in MULTI_AGENT_ENVIRONMENTS:
+        module, cls = MULTI_AGENT_ENVIRONMENTS[name]
+        return getattr(import_module(module), cls)(num_envs, **arguments)
+    prefix = name.split("/")[0]
+    if prefix in MULTI_AGENT_FAMILIES:
+        module, cls, _ = MULTI_AGENT_FAMILIES[prefix]
+        return getattr(import_module(module), cls).named(name, num_envs, **arguments)
+    known = ", ".join([*MULTI_AGENT_ENVIRONMENTS, *(f"{prefix}/…" for prefix in MULTI_AGENT_FAMILIES)])
+    raise ValueError(f"unknown game {name!r}; there are {known}")

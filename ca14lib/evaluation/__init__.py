@@ -10,6 +10,7 @@ from ca14lib.evaluation.off_policy import (
     importance_sampling,
 )
 from ca14lib.evaluation.rollouts import RolloutEvaluation
+from ca14lib.evaluation.teams import TeamEvaluation, TeamPolicy
 
 __all__ = [
     "ConstrainedEvaluation",
@@ -17,6 +18,8 @@ __all__ = [
     "ExactEvaluation",
     "FittedQConfig",
     "RolloutEvaluation",
+    "TeamEvaluation",
+    "TeamPolicy",
     "average_iterates",
     "doubly_robust",
     "fitted_q_evaluation",

@@ -1,5 +1,18 @@
 """Arrays in, numbers out."""
 
+from ca14lib.metrics.communication import (
+    channel_value,
+    message_entropy,
+    speaker_consistency,
+    topographic_similarity,
+)
+from ca14lib.metrics.coordination import (
+    collisions_per_episode,
+    coordination_gain,
+    fairness_index,
+    share_of_bound,
+    time_to_finish,
+)
 from ca14lib.metrics.intervals import Interval, interquartile_mean, interval_table, iqm_interval
 from ca14lib.metrics.risk import (
     RISK_MEASURES,
@@ -31,13 +44,18 @@ from ca14lib.metrics.shares import normalized_score, share_of_range
 
 __all__ = [
     "Interval",
+    "collisions_per_episode",
+    "coordination_gain",
+    "fairness_index",
     "interquartile_mean",
     "interval_table",
     "iqm_interval",
     "normalized_score",
+    "share_of_bound",
     "share_of_range",
     "RISK_MEASURES",
     "RiskMeasure",
+    "time_to_finish",
     "value_at_risk",
     "conditional_value_at_risk",
     "entropic_risk",
@@ -58,4 +76,8 @@ __all__ = [
     "time_in_violation",
     "violation_rate",
     "worst_episode",
+    "channel_value",
+    "message_entropy",
+    "speaker_consistency",
+    "topographic_similarity",
 ]

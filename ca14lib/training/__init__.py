@@ -2,10 +2,31 @@
 
 from ca14lib.training.collect import collect
 from ca14lib.training.history import History
+from ca14lib.training.multi_agent import TeamCollector, train_multi_agent
 from ca14lib.training.off_policy import train_off_policy
 from ca14lib.training.offline import train_offline
 from ca14lib.training.on_policy import train_on_policy
+from ca14lib.training.population import Population, PopulationConfig, Range, train_population
+from ca14lib.training.self_play import OpponentPool, StrategyAverage, policy_strategies, train_self_play
 from ca14lib.training.sweep import sweep
 from ca14lib.training.vector import vector_environment
 
-__all__ = ["History", "collect", "sweep", "train_off_policy", "train_offline", "train_on_policy", "vector_environment"]
+__all__ = [
+    "History",
+    "OpponentPool",
+    "Population",
+    "PopulationConfig",
+    "Range",
+    "StrategyAverage",
+    "TeamCollector",
+    "collect",
+    "policy_strategies",
+    "sweep",
+    "train_multi_agent",
+    "train_off_policy",
+    "train_offline",
+    "train_on_policy",
+    "train_population",
+    "train_self_play",
+    "vector_environment",
+]

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from ca14lib.environments import TabularModel, behaviour_policy, tabular_model
+from ca14lib.environments import TabularModel, behaviour_policy, multi_agent_environment, tabular_model
 from ca14lib.solvers import (
     InfeasibleError,
     constrained_optimum,
@@ -29,6 +29,7 @@ from ca14lib.solvers import (
     policy_return,
     value_iteration,
 )
+from tests.book.test_solutions import solution
 
 GRID, SEPSIS, SAFE_GRID = "CA14/GridWorld-v0", "CA14/ICUSepsis-v0", "CA14/SafeGrid-v0"
 ERRATA = Path(__file__).parents[2] / "book" / "errata.md"
@@ -534,6 +535,70 @@ def test_agents_that_avoid_a_collision_can_end_on_one_cell():
     counts = Counter(wanted.values())
     after = {agent: wanted[agent] if counts[wanted[agent]] == 1 else positions[agent] for agent in positions}
     assert after["b"] == after["c"] == 2
+
+
+def test_three_agents_that_collide_are_counted_as_one_collision():
+    wanted = ["x", "x", "x", "y"]
+    involved = [agent for agent, cell in enumerate(wanted) if wanted.count(cell) > 1]
+    assert (len(involved), len(involved) // 2) == (3, 1)
+
+
+def test_every_agent_of_the_original_sees_the_whole_state():
+    # own cell and all relative cells, as in the original; collected targets show (0, 0), where no open one can be
+    game = multi_agent_environment("TargetGrid", 50)
+    observation, _ = game.reset(seed=0)
+    assert observation.shape[-1] == 14
+    rows = np.rint(8 * observation).astype(int).reshape(50, 4, 7, 2)
+    for agent in range(4):
+        cells = rows[:, agent, 1:] + rows[:, agent, :1]
+        others = np.delete(np.arange(4), agent)
+        assert (cells[:, :3] == game.agent_cells[:, others]).all()
+        assert (cells[:, 3:] == game.target_cells).all()
+
+
+def team_episodes(name: str, copies: int = 300) -> dict[str, np.ndarray]:
+    nearest = solution("multi_agent_nearest")
+    return nearest.first_episodes(nearest.TEAMS[name], copies, seed=0)
+
+
+def test_the_cooperation_rate_is_highest_for_the_team_that_gets_stuck():
+    stuck, planned = team_episodes("nearest target"), team_episodes("assigned")
+    assert stuck["return"].mean() < -20 < 30 < planned["return"].mean()
+    assert stuck["cooperation"].mean() > planned["cooperation"].mean() + 0.08
+
+
+def test_uniform_actions_find_most_targets():
+    uniform = team_episodes("uniform", copies=1_000)
+    assert uniform["targets"].mean() / 3 == pytest.approx(0.88, abs=0.03)
+    assert uniform["finished"].mean() == pytest.approx(0.69, abs=0.05)
+    assert uniform["return"].mean() == pytest.approx(0.15, abs=2.6)  # four standard errors
+    assert uniform["return"].std() == pytest.approx(20, abs=2)
+
+
+def test_critics_that_agree_on_actions_disagree_about_mixtures():
+    reward = torch.tensor([1.0, 0.0, 0.5])
+
+    def critic(action: torch.Tensor, bump: float) -> torch.Tensor:
+        return action @ reward + bump * action[..., 1] * action[..., 2]
+
+    mixture = torch.tensor([0.2, 0.4, 0.4], requires_grad=True)
+    gradients = []
+    for bump in (0.0, 10.0):
+        assert critic(torch.eye(3), bump).tolist() == reward.tolist()
+        gradients.append(torch.autograd.grad(critic(mixture, bump), mixture)[0])
+    assert gradients[0].argmax() == 0
+    assert gradients[1].argmax() == 2
+
+
+def test_half_of_the_mixing_weights_start_at_zero():
+    torch.manual_seed(0)
+    states, hyper = (
+        torch.randn(200, 56),
+        nn.Sequential(nn.Linear(56, 256), nn.ReLU(), nn.Linear(256, 4 * 32), nn.ReLU()),
+    )
+    weights = hyper(states)
+    assert torch.equal(weights, weights.abs())
+    assert (weights == 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
 # --- section 4, robust -------------------------------------------------------------------------------------------

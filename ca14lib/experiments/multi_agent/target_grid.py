@@ -1,0 +1,201 @@
+"""TargetGrid: teams as a share of the upper bound, limited views with and without a channel, growing teams.
+
+Book: multi_agent/index.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ca14lib.agents.multi_agent.base import MultiAgent, TeamConfig, team_normalizer
+from ca14lib.agents.multi_agent.coma import COMA, COMAConfig
+from ca14lib.agents.multi_agent.ippo import IPPO, IPPOConfig
+from ca14lib.agents.multi_agent.iq_learners import IQLearners, IQLearnersConfig
+from ca14lib.agents.multi_agent.maac import MAAC, MAACConfig
+from ca14lib.agents.multi_agent.maddpg import MADDPG, MADDPGConfig
+from ca14lib.agents.multi_agent.mappo import MAPPO, MAPPOConfig
+from ca14lib.agents.multi_agent.parallel_q import ParallelQMIX, ParallelQMIXConfig, ParallelVDN, ParallelVDNConfig
+from ca14lib.agents.multi_agent.qmix import QMIX, QMIXConfig
+from ca14lib.agents.multi_agent.vdn import VDN, VDNConfig
+from ca14lib.data import Normalizer
+from ca14lib.environments import TargetGrid, multi_agent_environment
+from ca14lib.evaluation import TeamEvaluation
+from ca14lib.experiments.runs import Sweep, finished
+from ca14lib.metrics.coordination import coordination_gain
+from ca14lib.metrics.intervals import interval_table
+from ca14lib.solvers import assigned_policy
+from ca14lib.training.history import History
+from ca14lib.training.multi_agent import train_multi_agent
+
+TARGET_GRID = "TargetGrid"
+EPISODES = 1_000  # held starts, the same for every team
+NORMALIZER_COPIES, NORMALIZER_STEPS = 512, 20  # uniform play from which the scale of the observations is taken
+INDEPENDENT = "IQLearners"  # what the coordination gain is counted from
+REACHED = 0.8  # share of the bound whose time is stated
+
+
+@dataclass(frozen=True)
+class TeamEntry:
+    """One team of the comparison: its class, its settings, how it is trained."""
+
+    agent_class: type[MultiAgent]
+    config: TeamConfig
+    steps: int = 1_600_000
+    loop: Mapping[str, Any] = field(default_factory=dict)  # arguments of train_multi_agent
+
+
+# Settings were chosen with training seeds from 100 on; the tables report seeds 0, 1, …
+PPO_SETTINGS: dict[str, Any] = {
+    "hidden_sizes": (128, 128), "learning_rate": 2e-3, "value_learning_rate": 2e-3, "discount": 0.97, "epochs": 4,
+    "minibatches": 8, "entropy_weight": 0.01, "final_entropy_weight": 0.001, "annealing": 0.99,
+    "learning_rate_decay": 0.995,
+}  # fmt: skip
+ROLLOUTS = {"num_envs": 256, "rollout_steps": 16}
+TARGET_GRID_TEAMS: dict[str, TeamEntry] = {
+    "MAPPO": TeamEntry(MAPPO, MAPPOConfig(**PPO_SETTINGS), loop=ROLLOUTS),
+    "IPPO": TeamEntry(IPPO, IPPOConfig(**PPO_SETTINGS), loop=ROLLOUTS),
+    "QMIX": TeamEntry(QMIX, QMIXConfig()),
+    "VDN": TeamEntry(VDN, VDNConfig()),
+    "ParallelQMIX": TeamEntry(ParallelQMIX, ParallelQMIXConfig(), loop=ROLLOUTS),
+    "ParallelVDN": TeamEntry(ParallelVDN, ParallelVDNConfig(), loop=ROLLOUTS),
+    "MADDPG": TeamEntry(MADDPG, MADDPGConfig()),
+    "MAAC": TeamEntry(MAAC, MAACConfig()),
+    "COMA": TeamEntry(COMA, COMAConfig(), loop=ROLLOUTS),
+    "IQLearners": TeamEntry(IQLearners, IQLearnersConfig()),
+}
+
+
+@cache
+def uniform_play_normalizer(**arguments: Any) -> Normalizer:
+    """The scale of the observations under uniform play, the same for every agent."""
+    game = multi_agent_environment(TARGET_GRID, NORMALIZER_COPIES, **arguments)
+    observation, _ = game.reset(seed=2**31 - 1)
+    random = np.random.default_rng(0)
+    actions = game.agent_action_space.n  # type: ignore[union-attr]
+    seen = []
+    for _ in range(NORMALIZER_STEPS):
+        seen.append(observation)
+        observation, *_ = game.step(random.integers(actions, size=(game.num_envs, game.num_agents)))
+    return team_normalizer(np.concatenate(seen))
+
+
+def target_grid_training(
+    entry: TeamEntry, seed: int, *, steps: int | None = None, evaluate_every: int | None = None,
+    arguments: Mapping[str, Any] | None = None, judged: bool = True, progress: bool = False,
+) -> tuple[MultiAgent, History]:  # fmt: skip
+    """Train one team on TargetGrid.
+
+    Args:
+        entry: What to train.
+        seed: Of team and games.
+        steps: Steps of all copies together; None for the entry's number.
+        evaluate_every: Iterations between evaluations of the policy as it acts; None for start and end only.
+        arguments: Arguments of the game, such as ``view_radius``.
+        judged: Evaluate over the held starts; otherwise the history holds training alone.
+        progress: Show a progress bar.
+    """
+    arguments = dict(arguments or {})
+    game = multi_agent_environment(TARGET_GRID, 1, **arguments)
+    agent = entry.agent_class.for_game(game, entry.config, seed=seed, normalizer=uniform_play_normalizer(**arguments))
+    history = train_multi_agent(
+        agent, TARGET_GRID, steps or entry.steps, environment_arguments=arguments, seed=seed, progress=progress,
+        evaluate=TeamEvaluation(TARGET_GRID, EPISODES, environment_arguments=arguments) if judged else None,
+        evaluate_every=evaluate_every, log_every=20, **entry.loop,
+    )  # fmt: skip
+    return agent, history
+
+
+def target_grid_run(team: str, seed: int, *, steps: int | None = None) -> dict[str, float]:
+    """Train and judge one team.
+
+    Args:
+        team: Key of ``TARGET_GRID_TEAMS``.
+        seed: Of team and games.
+        steps: Steps of all copies together; None for the team's number.
+    Returns:
+        Of the policy as it acts: ``share`` of the bound, ``return``, ``finished``, ``length``, ``collisions``,
+        ``targets``, ``fairness``; of its best actions ``greedy_share`` and ``greedy_finished``; ``minutes`` of
+        training with evaluations left out, and ``minutes_to_80``, until a share of 0.8 was first measured (NaN if it
+        never was).
+    """
+    entry = TARGET_GRID_TEAMS[team]
+    arguments: dict[str, Any] = {}
+    game = multi_agent_environment(TARGET_GRID, 1)
+    agent = entry.agent_class.for_game(game, entry.config, seed=seed, normalizer=uniform_play_normalizer())
+    judge = TeamEvaluation(TARGET_GRID, EPISODES)
+    clock = _Clock(judge)
+    iteration = entry.loop.get("num_envs", 64) * entry.loop.get("rollout_steps", 16)
+    total = steps or entry.steps
+    train_multi_agent(
+        agent, TARGET_GRID, total, environment_arguments=arguments, seed=seed, progress=False, evaluate=clock,
+        evaluate_every=max(total // iteration // 20, 1), log_every=20, **entry.loop,
+    )  # fmt: skip
+    drawn, greedy = clock.last, TeamEvaluation(TARGET_GRID, EPISODES, deterministic=True)(agent)
+    kept = ("share", "return", "finished", "length", "collisions", "targets", "fairness")
+    return {name: drawn[name] for name in kept} | {
+        "greedy_share": greedy["share"], "greedy_finished": greedy["finished"], "minutes": clock.seconds / 60,
+        "minutes_to_80": clock.seconds_to_reach / 60,
+    }  # fmt: skip
+
+
+class _Clock:
+    """An evaluation that keeps its last result and the time spent between evaluations."""
+
+    def __init__(self, judge: TeamEvaluation) -> None:
+        self.judge, self.seconds, self.seconds_to_reach = judge, 0.0, float("nan")
+        self.last: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def __call__(self, agent: Any) -> dict[str, float]:
+        self.seconds += time.perf_counter() - self._since
+        self.last = self.judge(agent)
+        if np.isnan(self.seconds_to_reach) and self.last["share"] >= REACHED:
+            self.seconds_to_reach = self.seconds
+        self._since = time.perf_counter()
+        return {"share": self.last["share"]}
+
+
+def target_grid_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Intervals over seeds, one row per team, with the gain over independent learners."""
+    columns = ["share", "finished", "length", "collisions", "targets", "fairness", "greedy_share", "greedy_finished"]
+    table = interval_table(runs, ["team"], columns)
+    table["worst_share"] = [group["share"].min() for _, group in runs.groupby("team", sort=False)]
+    table["minutes"] = [group["minutes"].mean() for _, group in runs.groupby("team", sort=False)]
+    table["minutes_to_80"] = [
+        group["minutes_to_80"].mean(skipna=False) for _, group in runs.groupby("team", sort=False)
+    ]
+    if INDEPENDENT in set(table["team"]):
+        independent = float(table.loc[table["team"] == INDEPENDENT, "share_iqm"].iloc[0])
+        table["gain"] = [coordination_gain(share, independent, 1.0) for share in table["share_iqm"]]
+    return table
+
+
+def target_grid_yardsticks() -> pd.DataFrame:
+    """What plays without learning: uniform actions, the planner that follows the best assignment, the bound."""
+    judge = TeamEvaluation(TARGET_GRID, EPISODES)
+    random = np.random.default_rng(0)
+
+    def uniform(observation: Any, info: Any) -> Any:
+        return random.integers(5, size=observation.shape[:2])
+
+    assert isinstance(judge.game, TargetGrid)
+    plain, planned = judge(uniform), judge(assigned_policy(judge.game))
+    rows = [("uniform", plain), ("planner", planned)]
+    kept = ("return", "share", "finished", "length", "collisions")
+    table = [{"policy": name} | {key: values[key] for key in kept} for name, values in rows]
+    return pd.DataFrame([*table, {"policy": "bound", "return": plain["bound"], "share": 1.0}])
+
+
+def target_grid_part(sweeps: Sweep, quick: bool) -> dict[str, pd.DataFrame]:
+    """Every team: ``multi_agent_target_grid``, its ``…_runs`` and ``…_yardsticks``."""
+    grid: dict[str, list[Any]] = {"team": list(TARGET_GRID_TEAMS)}
+    if quick:
+        grid = {"team": ["MAPPO", "IQLearners"], "steps": [200_000]}
+    runs = finished(sweeps(target_grid_run, grid))
+    tables = {"multi_agent_target_grid": target_grid_table(runs), "multi_agent_target_grid_runs": runs}
+    return tables | {"multi_agent_target_grid_yardsticks": target_grid_yardsticks()}
