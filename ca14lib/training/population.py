@@ -1,6 +1,6 @@
 """Population-based training (Jaderberg et al., 2017): hyperparameters that change while agents learn.
 
-Book: multi_agent/self_play.
+Book: multi_agent/competition.
 """
 
 import json

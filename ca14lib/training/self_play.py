@@ -1,4 +1,4 @@
-"""Self-play: a team against its past selves, and what its strategies are on average. Book: multi_agent/self_play."""
+"""Self-play: a team against its past selves, and what its strategies are on average. Book: multi_agent/competition."""
 
 import copy
 from collections.abc import Mapping, Sequence
