@@ -1,4 +1,4 @@
-"""Networks with an axis of agents: shared or separate parameters, agent identities, memory.."""
+"""Networks with an axis of agents: shared or separate parameters, agent identities, memory."""
 
 from collections.abc import Sequence
 

@@ -31,11 +31,9 @@ class TeamConfig(AgentConfig):
 class Drawn(NamedTuple):
     """Actions as they were drawn for training, and what learning from them needs.
 
-    Attributes:
-        action: ``[N, n]`` int64, or ``[N, n, D]`` in environment units.
-        log_prob: ``[N, n]``, None if the agent does not learn from it.
-        memory: ``[N, n, M]`` after the step, None without memory.
-        noise: ``[N, n, …]``, what else was drawn and has to be the same when the step is learnt from, or None.
+    ``action`` is ``[N, n]`` int64, or ``[N, n, D]`` in environment units; ``log_prob`` ``[N, n]``, None if the agent
+    does not learn from it; ``memory`` ``[N, n, M]`` after the step, None without memory; ``noise`` ``[N, n, …]``, what
+    else was drawn and has to be the same when the step is learnt from, or None.
     """
 
     action: Tensor

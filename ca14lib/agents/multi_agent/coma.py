@@ -13,7 +13,7 @@ from ca14lib.agents.multi_agent.base import Drawn, MultiAgent, TeamConfig
 from ca14lib.agents.multi_agent.gumbel import allowed_logits
 from ca14lib.agents.multi_agent.maac import counterfactual_advantage, log_policy
 from ca14lib.agents.multi_agent.maddpg import own_first
-from ca14lib.agents.multi_agent.policy_team import mean_where, standardised_where
+from ca14lib.agents.multi_agent.policy_team import mean_where, of_those_present, standardised_where
 from ca14lib.data import JointTransitions
 from ca14lib.networks import TeamNetwork, polyak_update
 
@@ -150,7 +150,8 @@ class COMA(MultiAgent):
     @torch.no_grad()
     def _targets(self, batch: JointTransitions, seen: Tensor) -> Tensor:
         """What the values of the taken actions are fitted to, ``[T, B, n]`` (eq. coma-critic)."""
-        value = _of_taken(self.target_critic(seen)[0], batch.action)
+        counts = batch.counts()
+        value = of_those_present(_of_taken(self.target_critic(seen)[0], batch.action), counts)
         last = batch.last_of_path()
         next_value = torch.zeros_like(value)
         next_value[:-1] = value[1:]
@@ -158,7 +159,8 @@ class COMA(MultiAgent):
         following = self._features(batch.next_observation)
         action = self._drawn(log_policy(self._next_logits(batch, following), batch.next_action_mask))
         rows = self._critic_rows(batch.next_state, following, action)
-        next_value = torch.where(last.unsqueeze(-1), _of_taken(self.target_critic(rows)[0], action), next_value)
+        after = of_those_present(_of_taken(self.target_critic(rows)[0], action), counts)
+        next_value = torch.where(last.unsqueeze(-1), after, next_value)
         reward = (batch.team_reward() * self.config.reward_scale).unsqueeze(-1).expand_as(batch.reward)
         return lambda_targets(reward, next_value, batch.terminated, last, self.config.discount, self.config.trace)
 

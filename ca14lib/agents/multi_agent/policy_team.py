@@ -105,6 +105,21 @@ def mean_where(values: Tensor, counts: Tensor) -> Tensor:
     return torch.where(counts, values, 0.0).sum() / counts.sum().clamp(min=1)
 
 
+def of_those_present(values: Tensor, counts: Tensor) -> Tensor:
+    """Values of the team ``[…, n]``, where an agent has left the mean of those who are still there.
+
+    Nobody learns what a team is worth from the view of an agent that has left, and yet the team's reward goes on: what
+    its last steps are completed with are the values of the others, which estimate the same return.
+
+    Args:
+        values: ``[…, n]``.
+        counts: ``[…, n]`` bool, agents that are there; where nobody is, the values stay as they are.
+    """
+    number = counts.sum(dim=-1, keepdim=True)
+    mean = torch.where(counts, values, 0.0).sum(dim=-1, keepdim=True) / number.clamp(min=1)
+    return torch.where(counts | (number == 0), values, mean)
+
+
 class ValueScale(nn.Module):
     """Running mean and deviation of the critic's targets (book eq. value-normalisation).
 
@@ -326,13 +341,17 @@ class PolicyTeam(MultiAgent):
     def _advantages(self, batch: JointTransitions) -> tuple[Tensor, Tensor]:
         """Advantages and the critic's targets, in the unit of returns, ``[T, B, n]`` each."""
         steps, copies, agents = batch.reward.shape
+        counts, common = batch.counts(), self.config.team_reward and batch.learns is not None
         value = self._values(self._critic_inputs(batch.observation, batch.state))
+        if common:
+            value = of_those_present(value, counts)
         last = batch.last_of_path()
         next_value = torch.zeros_like(value)
         next_value[:-1] = value[1:]
         cut = last & ~batch.terminated  # bootstrapped from what was seen after the step, not from the next row
         if cut.any():
-            next_value[cut] = self._values(self._critic_inputs(batch.next_observation[cut], batch.next_state[cut]))
+            after = self._values(self._critic_inputs(batch.next_observation[cut], batch.next_state[cut]))
+            next_value[cut] = of_those_present(after, counts[cut]) if common else after
         gone = self._own_ends(batch, last)
         terminated, last = batch.terminated.unsqueeze(-1) | gone, last.unsqueeze(-1) | gone
         # every agent of every copy is a path of its own

@@ -29,8 +29,8 @@ class QMIX(VDN):
     """VDN with a monotonic mixer that sees the state: the best action of each is still part of the best of all.
 
     The update is that of :class:`VDN`: utilities at a step are mixed in its state by the mixer that learns, those of
-    the next greedy actions in the next state by the target mixer (book eq. qmix-loss). Episodes, double estimators and
-    hard target updates are as published; the optimiser is Adam in place of RMSprop.
+    the next greedy actions in the next state by the target mixer (book eq. qmix-loss). Whole episodes and hard
+    target updates are as published, double estimators as in the published code; the optimiser is Adam, not RMSprop.
     """
 
     config_class = QMIXConfig

@@ -214,3 +214,27 @@ def test_without_a_central_critic_each_sees_its_own_observation_alone():
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         COMAConfig(**settings)
+
+
+def what_who_left_would_have_expected_is_not_looked_at():
+    """Agent 0 leaves after the first row; the critic's outputs for what it sees then are of nobody's concern."""
+    agent = team(central=False)
+    batch = random_joint(agent, 9)
+    learns = torch.ones_like(batch.reward, dtype=torch.bool)
+    learns[1:, :, 0] = False
+    found = []
+    for shown in (0.0, 5.0):
+        observation, following = batch.observation.clone(), batch.next_observation.clone()
+        observation[1:, :, 0] = following[1:, :, 0] = shown
+        left = dataclasses.replace(batch, learns=learns, observation=observation, next_observation=following)
+        seen = agent._critic_rows(left.state, agent._features(left.observation), left.action)
+        agent.generator.manual_seed(0)
+        found.append(torch.where(learns, agent._targets(left, seen), 0.0))
+    torch.testing.assert_close(*found)
+
+
+def test_values_from_the_view_of_who_left_do_not_stand_for_the_teams_future(monkeypatch):
+    what_who_left_would_have_expected_is_not_looked_at()
+    monkeypatch.setattr(coma, "of_those_present", lambda values, counts: values)
+    with pytest.raises(AssertionError):
+        what_who_left_would_have_expected_is_not_looked_at()

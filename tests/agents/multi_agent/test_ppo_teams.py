@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ca14lib.agents import check_agent
+from ca14lib.agents.multi_agent import policy_team
 from ca14lib.agents.multi_agent.check import ACTIONS, AGENTS, CONTINUOUS_ACTIONS, OF_ONE, STATE, random_joint
 from ca14lib.agents.multi_agent.ippo import IPPO, IPPOConfig
 from ca14lib.agents.multi_agent.mappo import MAPPO, MAPPOConfig
@@ -455,6 +456,30 @@ def test_who_leaves_early_has_no_future_of_its_own_but_one_in_the_team():
         )  # fmt: skip
         _, target = team._advantages(batch)
         torch.testing.assert_close(target[0, :, 0], torch.full((8,), expected), atol=1e-5, rtol=0)
+
+
+def what_who_left_would_have_expected_is_not_looked_at(team_class: type[PolicyTeam] = MAPPO) -> None:
+    """Agent 0 leaves after the first row; what a critic says for zeros that it never learned must reach nobody."""
+    team = team_of(team_class, gae_lambda=0.5)
+    batch = random_joint(team)
+    learns = torch.ones_like(batch.reward, dtype=torch.bool)
+    learns[1:, :, 0] = False
+    found = []
+    for shown in (0.0, 50.0):
+        observation, following = batch.observation.clone(), batch.next_observation.clone()
+        observation[1:, :, 0] = following[:, :, 0] = shown
+        following[0] = batch.next_observation[0]
+        left = replace(batch, learns=learns, observation=observation, next_observation=following)
+        found.append(torch.where(learns, team._advantages(left)[0], 0.0))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("team_class", [IPPO, MAPPO])
+def test_values_from_the_view_of_who_left_do_not_stand_for_the_teams_future(team_class, monkeypatch):
+    what_who_left_would_have_expected_is_not_looked_at(team_class)
+    monkeypatch.setattr(policy_team, "of_those_present", lambda values, counts: values)
+    with pytest.raises(AssertionError):
+        what_who_left_would_have_expected_is_not_looked_at(team_class)
 
 
 def test_entropy_weight_and_learning_rate_decay_by_the_number_of_updates():
