@@ -89,11 +89,11 @@ def list_environments() -> None:
 
 @list_app.command("agents")
 def list_agents() -> None:
-    """List the agents and their settings with default values."""
-    from ca14lib.agents import AGENTS
+    """List the agents and teams, and their settings with default values."""
+    from ca14lib.agents import AGENTS, TEAMS
 
     table = Table(Column("agent", no_wrap=True), "what it is", "settings (default)", title="Agents")
-    for name, agent in AGENTS.items():
+    for name, agent in (AGENTS | TEAMS).items():
         settings = ", ".join(f"{item.name}={item.default}" for item in fields(agent.config_class))
         table.add_row(name, (agent.__doc__ or "").split("\n")[0], settings)
     console.print(table)

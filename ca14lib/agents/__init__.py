@@ -55,6 +55,7 @@ from ca14lib.data import Normalizer
 
 __all__ = [
     "AGENTS",
+    "TEAMS",
     "DQN",
     "PPO",
     "SAC",
@@ -81,20 +82,27 @@ AGENTS: dict[str, type[Agent]] = {
         SAC, BC, AWR, BCQ, CQL, IQL, TD3BC,
         PPO, PPOLagrangian, PIDLagrangian, FixedPenalty, CPO,
         SafePolicyGradient, CVaRPolicyGradient, RiskSensitivePolicyGradient,
+    )
+}  # fmt: skip
+
+TEAMS: dict[str, type[MultiAgent]] = {
+    cls.__name__: cls
+    for cls in (
         IQLearners, VDN, QMIX, ParallelVDN, ParallelQMIX, IPPO, MAPPO, MADDPG, MAAC, COMA, CommNet, TarMAC, DIAL,
     )
 }  # fmt: skip
 
 
 def agent_class(name: str) -> type[Agent]:
-    """The agent class of a name such as ``"DiscreteIQL"``.
+    """The class of an agent or team by its name, such as ``"DiscreteIQL"`` or ``"MAPPO"``.
 
     Raises:
         ValueError: Listing the names there are, if there is no such agent.
     """
-    if name not in AGENTS:
-        raise ValueError(f"unknown agent {name!r}; there are {', '.join(AGENTS)}")
-    return AGENTS[name]
+    known: dict[str, type[Agent]] = AGENTS | TEAMS
+    if name not in known:
+        raise ValueError(f"unknown agent {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 def load_agent(path: str | Path, device: str | torch.device = "cpu") -> Agent:

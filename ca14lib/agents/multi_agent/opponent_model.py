@@ -1,4 +1,4 @@
-"""Opponent modelling: estimate the others' policies from what they do, and answer best. Book: multi_agent/competition."""
+"""Opponent modelling: estimate the others' policies from their actions, answer best. Book: multi_agent/competition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
