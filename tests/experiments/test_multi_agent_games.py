@@ -153,7 +153,7 @@ def test_stored_table_is_made_of_its_runs():
     runs, found = pd.read_csv(RESULTS / "multi_agent_games_runs.csv"), pd.read_csv(RESULTS / "multi_agent_games.csv")
     for _, row in found.iterrows():
         values = runs.loc[(runs["algorithm"] == row["algorithm"]) & (runs["game"] == row["game"]), "average"]
-        assert row["average_iqm"] == pytest.approx(iqm_interval(values).estimate)
+        assert row["average_iqm"] == pytest.approx(iqm_interval(values).estimate, rel=1e-4)  # stored with six digits
 
 
 @stored

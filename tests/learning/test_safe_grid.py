@@ -6,9 +6,10 @@ from ca14lib.evaluation.constrained import COST_TOLERANCE
 from ca14lib.experiments.safe.grid import safe_grid_run, safe_grid_training
 
 pytestmark = [pytest.mark.learning, pytest.mark.slow]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.verify) for seed in (1, 2))]  # `make verify` runs them all
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "agent, layout, limit, steps",
     [
@@ -23,7 +24,7 @@ def test_agents_reach_the_optimum_within_their_limit(agent, layout, limit, steps
     assert history.last("excess") <= COST_TOLERANCE
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("agent", ["PIDLagrangian", "CPO"])
 def test_agents_reach_an_optimum_that_mixes(agent, seed):
     """The average over iterates of a Lagrangian method and the last policy of CPO, as in the experiment."""
