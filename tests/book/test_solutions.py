@@ -340,7 +340,7 @@ def test_one_exact_improvement_step_closes_most_of_the_gap():
     assert 0.8 < module.gap_closed_by_one_step() < 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.verify
 def test_planning_is_best_with_a_middling_least_count():
     module = solution("pessimistic_planning")
     data = module.collect(module.SEPSIS, "clinician", episodes=20_000, seed=0)
