@@ -1,6 +1,7 @@
 """Network builders shared by all agents."""
 
 from ca14lib.networks.agent_networks import AgentGRU, AgentLinear, TeamNetwork
+from ca14lib.networks.attention import AgentAttention, AttentionCritic
 from ca14lib.networks.critics import TwinCritic, frozen, joint_space
 from ca14lib.networks.mixers import MonotonicMixer, SumMixer, joint_actions
 from ca14lib.networks.mlp import OneHotLinear, mlp, polyak_update
@@ -15,8 +16,10 @@ from ca14lib.networks.policies import (
 from ca14lib.networks.stochastic import CategoricalPolicy, DiagonalGaussianPolicy, StochasticPolicy
 
 __all__ = [
+    "AgentAttention",
     "AgentGRU",
     "AgentLinear",
+    "AttentionCritic",
     "CategoricalPolicy",
     "DeterministicPolicy",
     "DiagonalGaussianPolicy",

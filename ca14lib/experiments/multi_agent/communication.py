@@ -68,7 +68,7 @@ def view_run(team: str, seed: int, *, steps: int | None = None) -> list[dict[str
         ``finished`` and ``length``, of the policy as it acts, over 1,000 held starts.
     """
     entry = VIEW_TEAMS[team]
-    agent, _ = target_grid_training(entry, seed, steps=steps, arguments=VIEW)
+    agent, _ = target_grid_training(entry, seed, steps=steps, arguments=VIEW, judged=False)
     judge = TeamEvaluation(TARGET_GRID, EPISODES, environment_arguments=VIEW)
     rows = []
     hears = isinstance(agent, CommunicatingTeam) and agent.config.channel == "open"

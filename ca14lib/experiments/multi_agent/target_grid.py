@@ -30,7 +30,7 @@ from ca14lib.metrics.coordination import coordination_gain
 from ca14lib.metrics.intervals import interval_table
 from ca14lib.solvers import assigned_policy
 from ca14lib.training.history import History
-from ca14lib.training.multi_agent import train_multi_agent
+from ca14lib.training.multi_agent import Evaluate, train_multi_agent
 
 TARGET_GRID = "TargetGrid"
 EPISODES = 1_000  # held starts, the same for every team
@@ -117,7 +117,8 @@ def uniform_play_normalizer(**arguments: Any) -> Normalizer:
 
 def target_grid_training(
     entry: TeamEntry, seed: int, *, steps: int | None = None, evaluate_every: int | None = None,
-    arguments: Mapping[str, Any] | None = None, judged: bool = True, progress: bool = False,
+    arguments: Mapping[str, Any] | None = None, judged: bool = True, evaluate: Evaluate | None = None,
+    progress: bool = False,
 ) -> tuple[MultiAgent, History]:  # fmt: skip
     """Train one team on TargetGrid.
 
@@ -127,17 +128,18 @@ def target_grid_training(
         steps: Steps of all copies together; None for the entry's number.
         evaluate_every: Iterations between evaluations of the policy as it acts; None for start and end only.
         arguments: Arguments of the game, such as ``view_radius``.
-        judged: Evaluate over the held starts; otherwise the history holds training alone.
+        judged: Evaluate; otherwise the history holds training alone.
+        evaluate: What evaluates; None for means over the held starts.
         progress: Show a progress bar.
     """
     arguments = dict(arguments or {})
+    if judged and evaluate is None:
+        evaluate = TeamEvaluation(TARGET_GRID, EPISODES, environment_arguments=arguments)
     game = multi_agent_environment(TARGET_GRID, 1, **arguments)
     agent = entry.agent_class.for_game(game, entry.config, seed=seed, normalizer=uniform_play_normalizer(**arguments))
     history = train_multi_agent(
         agent, TARGET_GRID, steps or entry.steps, environment_arguments=entry.training_arguments(arguments), seed=seed,
-        progress=progress,
-        evaluate=TeamEvaluation(TARGET_GRID, EPISODES, environment_arguments=arguments) if judged else None,
-        evaluate_every=evaluate_every, log_every=20, **entry.loop,
+        progress=progress, evaluate=evaluate, evaluate_every=evaluate_every, log_every=20, **entry.loop,
     )  # fmt: skip
     return agent, history
 
@@ -156,16 +158,11 @@ def target_grid_run(team: str, seed: int, *, steps: int | None = None) -> dict[s
         never was).
     """
     entry = TARGET_GRID_TEAMS[team]
-    game = multi_agent_environment(TARGET_GRID, 1)
-    agent = entry.agent_class.for_game(game, entry.config, seed=seed, normalizer=uniform_play_normalizer())
-    judge = TeamEvaluation(TARGET_GRID, EPISODES)
-    clock = _Clock(judge)
+    clock = _Clock(TeamEvaluation(TARGET_GRID, EPISODES))
     iteration = entry.loop.get("num_envs", 64) * entry.loop.get("rollout_steps", 16)
     total = steps or entry.steps
-    train_multi_agent(
-        agent, TARGET_GRID, total, environment_arguments=entry.training_arguments({}), seed=seed, progress=False,
-        evaluate=clock, evaluate_every=max(total // iteration // 20, 1), log_every=20, **entry.loop,
-    )  # fmt: skip
+    every = max(total // iteration // 20, 1)
+    agent, _ = target_grid_training(entry, seed, steps=total, evaluate=clock, evaluate_every=every)
     drawn, greedy = clock.last, TeamEvaluation(TARGET_GRID, EPISODES, deterministic=True)(agent)
     kept = ("share", "return", "finished", "length", "collisions", "targets", "fairness")
     return {name: drawn[name] for name in kept} | {
