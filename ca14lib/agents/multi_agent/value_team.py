@@ -4,6 +4,7 @@ Book: multi_agent/value_decomposition.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,6 +81,22 @@ def half_mean_square(error: Tensor, counts: Tensor) -> Tensor:
     """Half the mean square of the errors that count; 0 if none does. Both of one shape, ``counts`` bool."""
     kept = torch.where(counts, error, 0.0)
     return 0.5 * kept.square().sum() / counts.sum().clamp(min=1)
+
+
+def on_rows(function: Callable[..., Tensor], rows: Tensor | None, *inputs: Tensor) -> Tensor:
+    """A function of single steps, computed where it is needed: most rows of a batch of short episodes are padding.
+
+    Args:
+        function: From ``[R, …]`` to ``[R, …]``, every row by itself.
+        rows: ``[T, B]`` bool, what is needed; None for everything.
+        inputs: ``[T, B, …]`` each.
+    Returns:
+        ``[T, B, …]``, zeros in rows that are not needed.
+    """
+    if rows is None:
+        return function(*inputs)
+    values = function(*(column[rows] for column in inputs))
+    return values.new_zeros(*rows.shape, *values.shape[1:]).index_put((rows,), values)
 
 
 def present_next(batch: JointTransitions, counts: Tensor) -> Tensor:
@@ -161,15 +178,27 @@ class ReplayTeam(ValueTeam):
         """Utilities ``[T, B, n]`` of the actions taken, and without gradient those of the next, greedy ones.
 
         What an agent saw after a step is what it sees before the next one, so that T + 1 observations serve both.
+        Steps that only pad an episode get zeros.
         """
-        seen = self._features(torch.cat([batch.observation[:1], batch.next_observation]))
-        q = self.utilities.unrolled(seen)
+        seen = torch.cat([batch.observation[:1], batch.next_observation])
+        filled = self._sparse(batch)
+        q = self._unrolled(self.utilities, seen, None if filled is None else torch.cat([filled[:1], filled]))
         with torch.no_grad():
             # only agents with memory have to be led through the first observation
             first = 0 if self.config.recurrent else 1
-            target_q = self.target_utilities.unrolled(seen[first:])[1 - first :]
+            target_q = self._unrolled(self.target_utilities, seen[first:], filled)[1 - first :]
             following = next_utilities(q[1:].detach(), target_q, batch.next_action_mask, self.config.double)
         return chosen(q[:-1], batch.action), following
+
+    def _sparse(self, batch: JointTransitions) -> Tensor | None:
+        """``filled`` if that saves work, otherwise None: a memory has to be led through every row of its column."""
+        return None if self.config.recurrent or batch.filled is None or batch.filled.all() else batch.filled
+
+    def _unrolled(self, network: TeamNetwork, seen: Tensor, rows: Tensor | None) -> Tensor:
+        """Outputs ``[T, B, n, A]`` for what was seen, in the rows that are needed."""
+        if rows is None:
+            return network.unrolled(self._features(seen))
+        return on_rows(lambda observation: network(self._features(observation))[0], rows, seen)
 
     def _finish(self) -> None:
         """Count an update, and move the target networks when it is their turn (book eq. polyak)."""

@@ -13,6 +13,7 @@ from ca14lib.agents.multi_agent.value_team import (
     ReplayTeamConfig,
     ValueTeam,
     half_mean_square,
+    on_rows,
     present_next,
 )
 from ca14lib.data import JointTransitions
@@ -73,7 +74,7 @@ class VDN(ReplayTeam):
         present = batch.counts()
         counts = present.any(dim=-1)
         q, next_q = self._evaluated(batch)
-        total = self.mixer(q * present, batch.state)
+        total = on_rows(self.mixer, self._sparse(batch), q * present, batch.state)
         target = self._target(batch, next_q * present_next(batch, present))
         loss = half_mean_square(total - target, counts)
         norm = self._learn(loss)
@@ -84,7 +85,7 @@ class VDN(ReplayTeam):
     @torch.no_grad()
     def _target(self, batch: JointTransitions, next_q: Tensor) -> Tensor:
         """Targets ``[T, B]``: the next utilities, mixed by the target mixer in the next state."""
-        following = self.target_mixer(next_q, batch.next_state)
+        following = on_rows(self.target_mixer, self._sparse(batch), next_q, batch.next_state)
         reward = self.config.reward_scale * batch.team_reward()
         return td_target(reward, batch.terminated, following, self.config.discount)
 

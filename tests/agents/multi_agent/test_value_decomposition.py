@@ -167,6 +167,23 @@ def test_qmix_target_on_two_steps_in_numbers() -> None:
     assert target[0, 1].item() == pytest.approx(6.0 + 0.5 * rest.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("cls", TEAMS)
+def test_padding_saves_work_and_changes_nothing(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, saving, plain = episodes(), small_team(cls), small_team(cls)
+    rows = []
+    forward = type(saving.utilities).forward
+    monkeypatch.setattr(
+        type(saving.utilities), "forward", lambda self, seen, *memory: rows.append(len(seen)) or forward(self, seen)
+    )
+    saving.update(batch)
+    filled, copies = int(batch.filled.sum()), batch.filled.shape[1]
+    assert rows == [filled + copies, filled]  # every step once, and the first observations; the target network none
+    monkeypatch.setattr(ReplayTeam, "_sparse", lambda self, batch: None)
+    plain.update(batch)
+    for mine, its in zip(saving.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-6)
+
+
 def test_vdn_fits_the_sum_of_what_was_chosen() -> None:
     team, batch = small_team(VDN, learning_rate=1e-12), episodes(masked=False)
     q = team.utilities(batch.observation)[0].gather(-1, batch.action.unsqueeze(-1)).squeeze(-1).sum(dim=-1)
@@ -369,6 +386,17 @@ def _counts_padding(original: Any) -> Any:
     return lambda error, counts: original(error, torch.ones_like(counts))
 
 
+def _puts_rows_back_by_episode(original: Any) -> Any:
+    def rows_of_one_episode_after_the_other(function: Any, rows: Tensor | None, *inputs: Tensor) -> Tensor:
+        if rows is None:
+            return original(function, rows, *inputs)
+        values = function(*(column[rows] for column in inputs))
+        back = values.new_zeros(*rows.T.shape, *values.shape[1:])
+        return back.index_put((rows.T,), values).transpose(0, 1)
+
+    return rows_of_one_episode_after_the_other
+
+
 def _mixes_online(original: Any) -> Any:
     def target(self: Any, batch: JointTransitions, next_q: Tensor) -> Tensor:
         kept, self.target_mixer = self.target_mixer, self.mixer
@@ -403,6 +431,7 @@ def shared_faults(module: Any, cls: type) -> dict[str, Plant]:
         "lets-the-online-network-rate": patched(value_team, "next_utilities", _online_rates),
         "drops-the-terminal-transition": patched(JointTransitions, "counts", _drops_ends),
         "counts-padding": patched(module, "half_mean_square", _counts_padding),
+        "puts-rows-back-by-episode": patched(value_team, "on_rows", _puts_rows_back_by_episode),
     }
 
 
