@@ -34,7 +34,7 @@ verify: $(VENV)/.stamp ## run the long tests, then the section experiments with 
 	$(BIN)/ca14 run safe --seeds 5 --part velocity
 	$(BIN)/ca14 run safe --seeds 3 --part driving
 	$(BIN)/ca14 run multi-agent --seeds 10 --part games --part two_step --part credit --part self_play
-	$(BIN)/ca14 run multi-agent --seeds 5 --part target_grid --part scaling --part communication
+	$(BIN)/ca14 run multi-agent --seeds 5 --part target_grid --part scaling --part public_games --part communication
 	$(BIN)/python -m benchmarks.cpo_dual
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
@@ -46,10 +46,21 @@ bench: $(VENV)/.stamp ## time updates and environments beside their floors and p
 	@if [ -x .venv-peers/bin/python ]; then \
 	$(BIN)/python -m benchmarks.peer_speed && $(BIN)/python -m benchmarks.peer_quality; \
 	else echo "peers were left out: make peers installs them"; fi
+	@if [ -d .venv-peers/epymarl/src ]; then \
+	$(BIN)/python -m benchmarks.team_peers; \
+	else echo "EPyMARL was left out: make peers fetches it"; fi
+
+# not on PyPI, so that it is kept as a checkout; the course's own environment has what it needs
+EPYMARL := https://github.com/uoe-agents/epymarl
+EPYMARL_COMMIT := cbc38c09588064eab978501d0f12c2cf58fa7fc2
 
 peers: ## install the peers that make bench compares with, in .venv-peers
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install -q -r benchmarks/peer_requirements.txt
+	@[ -d .venv-peers/epymarl/.git ] || git clone -q $(EPYMARL) .venv-peers/epymarl || \
+	{ echo "EPyMARL could not be fetched: clone $(EPYMARL) into .venv-peers/epymarl by hand, then make peers again"; exit 1; }
+	@git -C .venv-peers/epymarl checkout -q $(EPYMARL_COMMIT) || \
+	{ echo "EPyMARL has no commit $(EPYMARL_COMMIT): remove .venv-peers/epymarl, then make peers again"; exit 1; }
 
 lab: $(VENV)/.stamp ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -119,4 +119,6 @@ def test_teams_of_every_size_are_trained_on_grids_that_grow(monkeypatch):
 
 
 def test_parts_are_listed_for_the_command():
-    assert list(PARTS) == ["games", "two_step", "target_grid", "scaling", "credit", "communication", "self_play"]
+    assert list(PARTS) == [
+        "games", "two_step", "target_grid", "scaling", "public_games", "credit", "communication", "self_play",
+    ]  # fmt: skip

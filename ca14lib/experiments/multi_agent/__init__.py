@@ -11,6 +11,7 @@ import pandas as pd
 from ca14lib.experiments.multi_agent.communication import communication_part
 from ca14lib.experiments.multi_agent.credit import credit_part
 from ca14lib.experiments.multi_agent.games import games_part
+from ca14lib.experiments.multi_agent.public_games import public_games_part
 from ca14lib.experiments.multi_agent.scaling import scaling_part
 from ca14lib.experiments.multi_agent.self_play import self_play_part
 from ca14lib.experiments.multi_agent.target_grid import target_grid_part
@@ -26,6 +27,7 @@ PARTS: dict[str, Part] = {
     "two_step": two_step_part,
     "target_grid": target_grid_part,
     "scaling": scaling_part,
+    "public_games": public_games_part,
     "credit": credit_part,
     "communication": communication_part,
     "self_play": self_play_part,

@@ -1,0 +1,138 @@
+"""What our QMIX and MAPPO learn beside what EPyMARL's learn, in equally many steps of the same games.
+
+    python -m benchmarks.team_peers [--epymarl .venv-peers/epymarl] [--seeds 3]
+
+Spread, which steps as MPE2's ``simple_spread_v3`` does, the peer's game, and level-based foraging on a field of 8 × 8,
+where both sides play the same library's game. Ours is ``public_game_run`` of ``ca14 run multi-agent --part
+public_games``, with settings chosen for these games on other seeds; EPyMARL's is its own training
+(``benchmarks/epymarl_worker.py``), with the settings that it publishes in ``src/config`` for all games. What differs is
+therefore a whole: settings, networks and loops. EPyMARL's MAPPO has recurrent agents and ten copies of the game in
+processes of their own, its QMIX one copy and an update per episode.
+
+A return is the sum over agents of the undiscounted rewards in an episode, the mean over 1,000 episodes of the last
+policy, in games from fresh seeds: ``return`` with actions drawn as at the end of training, QMIX with its exploration,
+``greedy_return`` with best actions. Rows of uniform play show that both sides mean the same by it, and the run fails
+where they do not. ``steps_per_second`` of training, updates included, counts environment steps in which all agents act,
+by the CPU time of all of a side's processes; ``seconds`` are those of the clock. Runs of both sides alternate, one
+after the other, with one thread each.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.peer_speed import ROOT
+from ca14lib.experiments import write_results
+from ca14lib.experiments.multi_agent.public_games import EPISODES, PUBLIC_GAMES, STEPS, UNIFORM, public_game_run
+from ca14lib.metrics import interval_table
+
+ALGORITHMS = ("QMIX", "MAPPO")
+TOLERANCE = 5.0  # standard errors by which the two sides' means of uniform play may differ
+BY = ["game", "algorithm", "library"]
+
+
+def asked(checkout: Path, **command: Any) -> dict[str, float]:
+    """The worker's answer to a command, from a process of its own."""
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "epymarl_worker.py"), str(checkout)], input=json.dumps(command),
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if process.returncode:
+        raise RuntimeError(f"EPyMARL failed at {command}:\n{process.stderr[-2_000:]}")
+    answer: dict[str, float] = json.loads(process.stdout)
+    return answer
+
+
+def library_name(checkout: Path) -> str:
+    """EPyMARL with its commit, where the checkout tells it."""
+    if not (checkout / ".git").exists():
+        return "EPyMARL"
+    commit = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=True
+    )
+    return f"EPyMARL {commit.stdout.strip()}"
+
+
+def pair(checkout: Path, game: str, algorithm: str, seed: int, steps: int) -> list[dict[str, float]]:
+    """Ours and the peer's run with a seed."""
+    ours = public_game_run(game, algorithm, seed, steps=steps)
+    ours["seconds"] = 60 * ours.pop("minutes")
+    command = {"game": game, "seed": seed, "episodes": EPISODES}
+    if algorithm == UNIFORM:
+        return [ours, asked(checkout, uniform=True, **command)]
+    theirs = asked(checkout, learn=algorithm.lower(), steps=steps, **command)
+    theirs["steps_per_second"] = theirs["steps"] / theirs["cpu_seconds"]
+    return [ours, theirs]
+
+
+def measure(checkout: Path, seeds: int, steps: int) -> pd.DataFrame:
+    """One row per game, algorithm, side and seed."""
+    kept = ("return", "greedy_return", "steps_per_second", "seconds")
+    rows = []
+    for game in PUBLIC_GAMES:
+        for algorithm in (UNIFORM, *ALGORITHMS):
+            for seed in range(seeds):
+                ours, theirs = pair(checkout, game, algorithm, seed, steps)
+                for library, run in (("ca14lib", ours), (library_name(checkout), theirs)):
+                    row = {"game": game, "algorithm": algorithm, "library": library, "seed": seed}
+                    rows.append(row | {name: run.get(name, np.nan) for name in kept})
+                say(game, algorithm, seed, ours, theirs)
+    return pd.DataFrame(rows)
+
+
+def say(game: str, algorithm: str, seed: int, ours: dict[str, float], theirs: dict[str, float]) -> None:
+    """Print a pair of runs; stop where uniform play does not return the same on both sides."""
+    text = "ours {:.3f}, EPyMARL {:.3f}".format(ours["return"], theirs["return"])
+    if algorithm == UNIFORM:
+        if abs(ours["return"] - theirs["return"]) > TOLERANCE * theirs["error"]:
+            raise SystemExit(f"returns of uniform play in {game} differ: {text}")
+    else:
+        speeds = ours["steps_per_second"], theirs["steps_per_second"]
+        text += ", greedy {:.3f} and {:.3f}".format(ours["greedy_return"], theirs["greedy_return"])
+        text += ", steps a second {:.0f} and {:.0f}".format(*speeds)
+    print(f"{game:8} {algorithm:7} seed {seed}: {text}", flush=True)
+
+
+def peers_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Intervals over seeds, and means of the times."""
+    table = interval_table(runs, BY, ["return"])
+    greedy = interval_table(runs[runs["algorithm"] != UNIFORM], BY, ["greedy_return"]).drop(columns="seeds")
+    table = table.merge(greedy, on=BY, how="left")
+    for name in ("steps_per_second", "seconds"):
+        table[name] = [group[name].mean() for _, group in runs.groupby(BY, sort=False)]
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epymarl", default=ROOT / ".venv-peers" / "epymarl", type=Path, help="checkout of EPyMARL")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds per game and algorithm, at least 2")
+    parser.add_argument("--steps", type=int, default=STEPS, help="steps of training on either side")
+    parser.add_argument("--no-write", action="store_true", help="print only, leave results/ alone")
+    options = parser.parse_args()
+    if not (options.epymarl / "src" / "config").is_dir():
+        parser.error(f"{options.epymarl} is no checkout of EPyMARL: `make peers` makes one, or name it with --epymarl")
+    if options.seeds < 2:
+        parser.error(f"--seeds must be at least 2, got {options.seeds}")
+    torch.set_num_threads(1)
+    table = peers_table(measure(options.epymarl, options.seeds, options.steps))
+    print(table.to_string(index=False, float_format="%.3f"))
+    if not options.no_write:
+        command = f"python -m benchmarks.team_peers --seeds {options.seeds}"
+        command += f" --steps {options.steps}" * (options.steps != STEPS)
+        write_results(
+            "multi_agent_peers", table, command=command, seeds=range(options.seeds),
+            modules=["ca14lib.experiments.multi_agent.public_games"],
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
