@@ -12,7 +12,10 @@ A table:
     :where: dataset=mixed
     :format: return_iqm=.3f
     :caption: Exact return of the greedy policy.
+    :missing: none
     ```
+
+``missing`` is optional: what a cell says whose column is empty in the row. Without it an empty cell is an error.
 
 A file, row or column that is missing, and filters that leave several rows, are reported where they stand and end the
 build: no page can show a number that no run has produced.
@@ -192,6 +195,7 @@ class ResultsTable(SphinxDirective):
         "where": directives.unchanged,
         "format": directives.unchanged,
         "caption": directives.unchanged_required,
+        "missing": directives.unchanged_required,
     }
 
     def run(self) -> list[nodes.Node]:
@@ -216,7 +220,8 @@ class ResultsTable(SphinxDirective):
         rows = results.where(parse_filters(self.options.get("where", "")))
         if not rows:
             raise ResultError(f"no row of results/{name}.csv matches {self.options.get('where')!r}")
-        cells = [[table_cell(row, key, formats) for key in headers] for row in rows]
+        missing = self.options.get("missing")
+        cells = [[table_cell(row, key, formats, missing) for key in headers] for row in rows]
         return table(caption, list(headers.values()), cells)
 
     def _origin(self, folder: Path, name: str) -> list[nodes.Node]:
@@ -233,9 +238,14 @@ class ResultsTable(SphinxDirective):
         return [line]
 
 
-def table_cell(row: dict[str, str], key: str, formats: dict[str, str]) -> str:
-    """One cell; the key share|low|high gives "0.83 (0.81 to 0.85)", all three in the format of the first column."""
+def table_cell(row: dict[str, str], key: str, formats: dict[str, str], missing: str | None = None) -> str:
+    """One cell; the key share|low|high gives "0.83 (0.81 to 0.85)", all three in the format of the first column.
+
+    Where a column is empty it says what ``missing`` says, or is an error if that says nothing.
+    """
     columns = key.split("|")
+    if missing is not None and not all(row[column] for column in columns):
+        return missing
     spec = formats.get(columns[0], DEFAULT_FORMAT if len(columns) > 1 else None)
     values = [formatted(row[column], spec) if spec else _plain(row[column]) for column in columns]
     if len(values) not in (1, 3):

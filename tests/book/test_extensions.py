@@ -110,6 +110,16 @@ def test_build_shows_a_number_and_a_table_with_header_cells(folder: Path) -> Non
     assert "Made by ca14 run offline --seeds 10." in re.sub(r"<[^>]+>", "", html)
 
 
+def test_empty_cells_say_what_is_missing_or_end_the_build(folder: Path) -> None:
+    (folder / "times.csv").write_text("team,minutes\nMAPPO,0.42\nVDN,\n", "utf8")
+    table = "```{results-table} times\n:columns: team=Team, minutes=Minutes\n:format: minutes=.1f\n:caption: Times\n"
+    html = build(folder, f"{table}:missing: never\n```")
+    assert "0.4" in html
+    assert html.count("never") == 1
+    with pytest.raises(ExtensionError, match="numbers without a result"):
+        build(folder, f"{table}```")
+
+
 @pytest.mark.parametrize(
     "page",
     [
