@@ -9,7 +9,9 @@ from docutils import nodes
 Cell = str | nodes.Node
 
 
-def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> nodes.table:
+def table(
+    caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]], inline: Sequence[nodes.Node] | None = None
+) -> nodes.table:
     """Docutils table. The first cell of a row is its header; columns that hold only numbers are set flush right."""
     numeric = [
         bool(rows) and all(_is_number(row[column]) for row in rows) and column > 0 for column in range(len(header))
@@ -19,7 +21,8 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -
         group += nodes.colspec("", colwidth=1, stub=1 if column == 0 else 0)
     group += nodes.thead("", _row(header, numeric))
     group += nodes.tbody("", *(_row(row, numeric) for row in rows))
-    return nodes.table("", nodes.title(caption, caption), group, classes=["course-table"])
+    title = nodes.title(caption, caption) if inline is None else nodes.title(caption, "", *inline)
+    return nodes.table("", title, group, classes=["course-table"])
 
 
 def _row(cells: Sequence[Cell], numeric: Sequence[bool]) -> nodes.row:

@@ -222,7 +222,8 @@ class ResultsTable(SphinxDirective):
             raise ResultError(f"no row of results/{name}.csv matches {self.options.get('where')!r}")
         missing = self.options.get("missing")
         cells = [[table_cell(row, key, formats, missing) for key in headers] for row in rows]
-        return table(caption, list(headers.values()), cells)
+        inline, _ = self.parse_inline(caption)  # a caption may cite and refer
+        return table(caption, list(headers.values()), cells, inline)
 
     def _origin(self, folder: Path, name: str) -> list[nodes.Node]:
         """A line under the table: the command that made it."""

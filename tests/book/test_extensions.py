@@ -101,11 +101,11 @@ def test_build_shows_a_number_and_a_table_with_header_cells(folder: Path) -> Non
     html = build(
         folder,
         "{result}`sepsis:agent=DQN:share`\n\n```{results-table} sepsis\n:columns: agent=Agent, share|low|high=Share\n"
-        ":where: episodes=500\n:caption: Share of the optimum\n```",
+        ":where: episodes=500\n:caption: Share of the *optimum* of `DQN`\n```",
     )
     assert "−0.10" in html
     assert len(re.findall(r"<th\b", html)) == 4, "two column headers, two row headers"
-    assert "Share of the optimum" in html
+    assert "Share of the <em>optimum</em> of <code" in html, "captions are text with markup"
     assert "0.57 (0.55 to 0.60)" in html
     assert "Made by ca14 run offline --seeds 10." in re.sub(r"<[^>]+>", "", html)
 
