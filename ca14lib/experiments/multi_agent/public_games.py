@@ -131,11 +131,15 @@ def public_game_run(game: str, team: str, seed: int, *, steps: int | None = None
 
 def public_games_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Intervals over seeds, one row per game and team; of uniform play they are over its draws."""
-    by = ["game", "team"]
+    return returns_table(runs, ["game", "team"], ["minutes", "steps_per_second"])
+
+
+def returns_table(runs: pd.DataFrame, by: list[str], means: list[str]) -> pd.DataFrame:
+    """Intervals of ``return`` and, where there is one, ``greedy_return`` in every group, and means of other columns."""
     table = interval_table(runs, by, ["return"])
-    greedy = interval_table(runs[runs["team"] != UNIFORM], by, ["greedy_return"]).drop(columns="seeds")
+    greedy = interval_table(runs[runs["greedy_return"].notna()], by, ["greedy_return"]).drop(columns="seeds")
     table = table.merge(greedy, on=by, how="left")
-    for name in ("minutes", "steps_per_second"):
+    for name in means:
         table[name] = [group[name].mean() for _, group in runs.groupby(by, sort=False)]
     return table
 
