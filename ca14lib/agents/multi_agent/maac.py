@@ -127,7 +127,7 @@ class MAAC(MultiAgent):
         return loss.detach(), mean_where(taken.detach(), counts)
 
     def _scale_shared_gradients(self) -> None:
-        """What all agents share is pulled by each of them: it gets the mean of their gradients, not the sum."""
+        """The attention is pulled by every agent's loss: it gets the mean of their gradients, not the sum."""
         for parameter in self.critic.attention.parameters():
             if parameter.grad is not None:  # an agent alone attends to nobody
                 parameter.grad /= self.num_agents

@@ -153,7 +153,7 @@ class ValueTeam(MultiAgent):
 class ReplayTeam(ValueTeam):
     """Base class of value teams that replay whole episodes and have target networks.
 
-    The published algorithms step with RMSprop; this course's agents all step with Adam.
+    Published QMIX steps with RMSprop; this course's agents all step with Adam.
     """
 
     config_class = ReplayTeamConfig

@@ -25,8 +25,8 @@ START = 0.5  # deviation of the logits that a policy begins with
 class PlainIPPO(IPPO):
     """IPPO whose policies take plain gradient steps instead of Adam's.
 
-    Adam moves along a mean of the last ten or so gradients. In a game that mean is an answer to what the other player
-    did a while ago, and answering late drives the strategies outwards.
+    Adam moves along a mean of the last ten or so gradients, which in a game answers what the other player did a while
+    ago.
     """
 
     def _optimizer(self, name: str, *modules: Any, learning_rate: float | None = None) -> torch.optim.Optimizer:
