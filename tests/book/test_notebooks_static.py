@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,3 +137,18 @@ def test_notebook_ends_with_checks_that_are_met(path: Path) -> None:
     shown = "\n".join(text for cell in checks for _, text in outputs(cell))
     assert shown.strip(), "the checks show nothing that could differ"
     assert "False" not in shown, shown
+
+
+def test_a_kernel_that_does_not_start_is_started_again_but_not_for_ever() -> None:
+    start_again = runpy.run_path(str(ROOT / "notebooks" / "conftest.py"))["start_again"]
+    failures = iter([RuntimeError, RuntimeError])
+
+    def start(name: str) -> str:
+        for failure in failures:
+            raise failure
+        return name
+
+    assert start_again(start, tries=3)("kernel") == "kernel"
+    failures = iter([RuntimeError, RuntimeError, RuntimeError])
+    with pytest.raises(RuntimeError):
+        start_again(start, tries=3)("kernel")
