@@ -13,11 +13,13 @@ A return is the sum over agents of the undiscounted rewards in an episode, the m
 policy, in games from fresh seeds: ``return`` with actions drawn as at the end of training, QMIX with its exploration,
 ``greedy_return`` with best actions. Rows of uniform play show that both sides mean the same by it, and the run fails
 where they do not. ``steps_per_second`` of training, updates included, counts environment steps in which all agents act,
-by the CPU time of all of a side's processes; ``seconds`` are those of the clock. Runs of both sides alternate, one
-after the other, with one thread each. Three seeds take about two hours on an idle core.
+by the CPU time of all of a side's processes; ``minutes`` are those of the clock. Runs of both sides alternate, one
+after the other, with one thread each; ``--jobs 2`` makes two pairs at a time. Three seeds take about two hours of an
+idle core. Finished pairs are kept in ``--cache``.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -26,8 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 
 from benchmarks.peer_speed import ROOT
 from ca14lib.experiments import write_results
@@ -39,6 +39,8 @@ from ca14lib.experiments.multi_agent.public_games import (
     public_game_run,
     returns_table,
 )
+from ca14lib.experiments.runs import finished
+from ca14lib.training import sweep
 
 ALGORITHMS = ("QMIX", "MAPPO")
 TOLERANCE = 5.0  # standard errors by which the two sides' means of uniform play may differ
@@ -67,44 +69,22 @@ def library_name(checkout: Path) -> str:
     return f"EPyMARL {commit.stdout.strip()}"
 
 
-def pair(checkout: Path, game: str, algorithm: str, seed: int, steps: int) -> list[dict[str, float]]:
+def pair(game: str, algorithm: str, checkout: str, steps: int, seed: int) -> list[dict[str, Any]]:
     """Ours and the peer's run with a seed."""
     ours = public_game_run(game, algorithm, seed, steps=steps)
-    ours["seconds"] = 60 * ours.pop("minutes")
     command = {"game": game, "seed": seed, "episodes": EPISODES}
     if algorithm == UNIFORM:
-        return [ours, asked(checkout, uniform=True, **command)]
-    theirs = asked(checkout, learn=algorithm.lower(), steps=steps, **command)
-    theirs["steps_per_second"] = theirs["steps"] / theirs["cpu_seconds"]
-    return [ours, theirs]
-
-
-def measure(checkout: Path, seeds: int, steps: int) -> pd.DataFrame:
-    """One row per game, algorithm, side and seed."""
-    kept = ("return", "greedy_return", "steps_per_second", "seconds")
-    rows = []
-    for game in PUBLIC_GAMES:
-        for algorithm in (UNIFORM, *ALGORITHMS):
-            for seed in range(seeds):
-                ours, theirs = pair(checkout, game, algorithm, seed, steps)
-                for library, run in (("ca14lib", ours), (library_name(checkout), theirs)):
-                    row = {"game": game, "algorithm": algorithm, "library": library, "seed": seed}
-                    rows.append(row | {name: run.get(name, np.nan) for name in kept})
-                say(game, algorithm, seed, ours, theirs)
-    return pd.DataFrame(rows)
-
-
-def say(game: str, algorithm: str, seed: int, ours: dict[str, float], theirs: dict[str, float]) -> None:
-    """Print a pair of runs; stop where uniform play does not return the same on both sides."""
-    text = "ours {:.3f}, EPyMARL {:.3f}".format(ours["return"], theirs["return"])
-    if algorithm == UNIFORM:
+        theirs = asked(Path(checkout), uniform=True, **command)
         if abs(ours["return"] - theirs["return"]) > TOLERANCE * theirs["error"]:
-            raise SystemExit(f"returns of uniform play in {game} differ: {text}")
+            text = f"{ours['return']:.3f} of ours, {theirs['return']:.3f} of EPyMARL's"
+            raise RuntimeError(f"returns of uniform play in {game} differ: {text}")
     else:
-        speeds = ours["steps_per_second"], theirs["steps_per_second"]
-        text += ", greedy {:.3f} and {:.3f}".format(ours["greedy_return"], theirs["greedy_return"])
-        text += ", steps a second {:.0f} and {:.0f}".format(*speeds)
-    print(f"{game:8} {algorithm:7} seed {seed}: {text}", flush=True)
+        theirs = asked(Path(checkout), learn=algorithm.lower(), steps=steps, **command)
+        theirs["steps_per_second"] = theirs["steps"] / theirs["cpu_seconds"]
+        theirs["minutes"] = theirs["seconds"] / 60
+    kept = ("return", "greedy_return", "steps_per_second", "minutes")
+    sides = (("ca14lib", ours), (library_name(Path(checkout)), theirs))
+    return [{"library": library} | {name: run.get(name, np.nan) for name in kept} for library, run in sides]
 
 
 def main() -> None:
@@ -112,15 +92,23 @@ def main() -> None:
     parser.add_argument("--epymarl", default=ROOT / ".venv-peers" / "epymarl", type=Path, help="checkout of EPyMARL")
     parser.add_argument("--seeds", type=int, default=3, help="seeds per game and algorithm, at least 2")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of training on either side")
+    parser.add_argument("--jobs", type=int, default=1, help="pairs of runs at a time")
+    parser.add_argument("--cache", default=ROOT / "runs" / "team-peers", type=Path,
+                        help="folder of finished pairs, from which a stopped comparison goes on")  # fmt: skip
     parser.add_argument("--no-write", action="store_true", help="print only, leave results/ alone")
     options = parser.parse_args()
     if not (options.epymarl / "src" / "config").is_dir():
         parser.error(f"{options.epymarl} is no checkout of EPyMARL: `make peers` makes one, or name it with --epymarl")
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, got {options.seeds}")
-    torch.set_num_threads(1)
-    runs = measure(options.epymarl, options.seeds, options.steps)
-    table = returns_table(runs, BY, ["steps_per_second", "seconds"])
+    grid = {
+        "game": list(PUBLIC_GAMES), "algorithm": [UNIFORM, *ALGORITHMS], "checkout": [str(options.epymarl.resolve())],
+        "steps": [options.steps],
+    }  # fmt: skip
+    # the function by the name of its module, so that a run that is stored knows which code made it
+    worker = importlib.import_module("benchmarks.team_peers").pair
+    runs = finished(sweep(worker, grid, options.seeds, path=options.cache, jobs=options.jobs))
+    table = returns_table(runs, BY, ["steps_per_second", "minutes"])
     print(table.to_string(index=False, float_format="%.3f"))
     if not options.no_write:
         command = f"python -m benchmarks.team_peers --seeds {options.seeds}"
