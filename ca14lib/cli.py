@@ -119,7 +119,9 @@ def list_games() -> None:
             f"{game.horizon} (game)" if game.horizon else _limit(game.time_limit),
         )
     for prefix, (_, _, library) in MULTI_AGENT_FAMILIES.items():
-        table.add_row(f"{prefix}/…", "", "", "", "", f"needs {library}")
+        table.add_row(
+            f"{prefix}/…", "", "", "", "", f"needs {library}" if library else "the environments, for one agent"
+        )
     console.print(table)
 
 
@@ -552,8 +554,8 @@ def run_multi_agent(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="games, two_step, target_grid, scaling, credit, communication or self_play; may be "
-            "repeated; all by default."
+            help="games, two_step, target_grid, scaling, public_games, credit, communication or self_play; may be "
+            "repeated; all by default (public_games needs the extra games)."
         ),
     ] = None,
     output: Annotated[
@@ -572,6 +574,35 @@ def run_multi_agent(
     tables = multi_agent.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
     for name, frame in tables.items():
         if not name.endswith(("_runs", "_history")):
+            _print_frame(name, frame)
+
+
+@run_app.command("robust")
+def run_robust(
+    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of hours: few settings, short training.")
+    ] = False,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="mdp, attacks, distributional, regret or uncertainty; may be repeated; all by default."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
+    ] = Path("runs/robust"),
+    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+) -> None:
+    """Section 4: robust agents beside exact worst cases, bounds and optima."""
+    from ca14lib.experiments import robust
+
+    if quick and output is None:
+        output = Path("runs/quick")
+    tables = robust.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
+    for name, frame in tables.items():
+        if not name.endswith("_runs"):
             _print_frame(name, frame)
 
 

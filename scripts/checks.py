@@ -40,7 +40,10 @@ PHASES: dict[str, tuple[str, list[list[str]]]] = {
         "unit tests without the slow ones",
         [pytest("-m", "not learning and not slow and not book and not packaging and not verify", "tests")],
     ),
-    "tests": ("unit and learning tests", [pytest("-m", "not book and not packaging and not verify", "tests")]),
+    "tests": (
+        "unit and learning tests",
+        [pytest("--durations=40", "-m", "not book and not packaging and not verify", "tests")],
+    ),
     "long-tests": (
         "tests that are too long for make test",
         [pytest("-m", "verify", "tests", distribution="worksteal")],

@@ -41,6 +41,7 @@ from ca14lib.agents.offline import (
 )
 from ca14lib.agents.on_policy import OnPolicyAgent, OnPolicyConfig
 from ca14lib.agents.ppo import PPO, PPOConfig
+from ca14lib.agents.robust import C51, IQN, QRDQN, AdversarialPPO, BootstrappedDQN
 from ca14lib.agents.sac import SAC, SACConfig
 from ca14lib.agents.safe import (
     CPO,
@@ -82,6 +83,7 @@ AGENTS: dict[str, type[Agent]] = {
         SAC, BC, AWR, BCQ, CQL, IQL, TD3BC,
         PPO, PPOLagrangian, PIDLagrangian, FixedPenalty, CPO,
         SafePolicyGradient, CVaRPolicyGradient, RiskSensitivePolicyGradient,
+        QRDQN, IQN, C51, BootstrappedDQN, AdversarialPPO,
     )
 }  # fmt: skip
 

@@ -13,6 +13,18 @@ from ca14lib.environments.constrained import (
     from_safety_gymnasium,
     to_safety_gymnasium,
 )
+from ca14lib.environments.deep_sea import DeepSea, DeepSeaVector, deep_sea_model
+from ca14lib.environments.domains import (
+    AdaptiveRanges,
+    CartPoleDomain,
+    CartPoleDomainVector,
+    DomainVector,
+    HopperDomain,
+    Parameter,
+    PendulumDomain,
+    PendulumDomainVector,
+    parameter_grid,
+)
 from ca14lib.environments.grid import ACTION_NAMES, GridEnvironment, grid_picture, successor_table
 from ca14lib.environments.grid_world import GridWorld, GridWorldVector
 from ca14lib.environments.icu_sepsis import ICUSepsis, ICUSepsisVector
@@ -26,7 +38,25 @@ from ca14lib.environments.matrix_games import (
     zero_sum_game,
 )
 from ca14lib.environments.multi_agent import MultiAgentEnvironment, ParallelView, joint_spaces
+from ca14lib.environments.perturbed import (
+    AbruptChange,
+    ActionFailure,
+    DelayedObservations,
+    DroppedObservations,
+    ObservationNoise,
+    ParameterDrift,
+    Perturbation,
+    Perturbed,
+    PerturbedVector,
+    RandomStart,
+    RewardNoise,
+    RewardShift,
+)
 from ca14lib.environments.probes import ProbeAction, ProbeDiscount, ProbeReward, ProbeTruncation, ProbeValue
+from ca14lib.environments.pushed_cart_pole import (
+    PushedCartPole,
+    PushedCartPoleVector,
+)
 from ca14lib.environments.reactor import Reactor, ReactorVector
 from ca14lib.environments.referential_game import ReferentialGame
 from ca14lib.environments.registration import (
@@ -41,43 +71,73 @@ from ca14lib.environments.river_swim import RiverSwim, RiverSwimVector, river_sw
 from ca14lib.environments.safe_cliff import SafeCliff, SafeCliffVector
 from ca14lib.environments.safe_driving import DrivingCost, driving_environment
 from ca14lib.environments.safe_grid import SAFE_GRID_LAYOUTS, SafeGrid, SafeGridLayout, SafeGridVector
+from ca14lib.environments.solo import SoloGame
 from ca14lib.environments.spread import Spread
 from ca14lib.environments.tabular import TabularEnvironment, uniform_policy
 from ca14lib.environments.tabular_model import TabularModel
 from ca14lib.environments.target_grid import TargetGrid
 from ca14lib.environments.team_adapters import ParallelTeams, VMASTeams
 from ca14lib.environments.two_step_game import TwoStepGame
+from ca14lib.environments.uncertain_grid import (
+    UncertainGrid,
+    UncertainGridParameters,
+    UncertainGridVector,
+    uncertain_grid_model,
+)
 from ca14lib.environments.velocity import VELOCITY_LIMITS, VelocityCost, velocity_environment
 
 __all__ = [
     "ACTION_NAMES",
+    "AbruptChange",
+    "ActionFailure",
+    "AdaptiveRanges",
+    "BatchedEnvironment",
     "CONTINUOUS_ENVIRONMENTS",
+    "CartPoleDomain",
+    "CartPoleDomainVector",
+    "CostWrapper",
+    "DeepSea",
+    "DeepSeaVector",
+    "DelayedObservations",
+    "DomainVector",
+    "DrivingCost",
+    "DroppedObservations",
     "ENVIRONMENTS",
     "GYMNASIUM_TASKS",
-    "MULTI_AGENT_ENVIRONMENTS",
-    "MULTI_AGENT_FAMILIES",
-    "VELOCITY_LIMITS",
-    "BatchedEnvironment",
-    "CostWrapper",
-    "DrivingCost",
     "GridEnvironment",
     "GridWorld",
     "GridWorldVector",
+    "HopperDomain",
     "ICUSepsis",
     "ICUSepsisVector",
     "MATRIX_GAMES",
+    "MULTI_AGENT_ENVIRONMENTS",
+    "MULTI_AGENT_FAMILIES",
     "MatrixGame",
     "MultiAgentEnvironment",
+    "ObservationNoise",
     "ParallelTeams",
     "ParallelView",
+    "Parameter",
+    "ParameterDrift",
+    "PendulumDomain",
+    "PendulumDomainVector",
+    "Perturbation",
+    "Perturbed",
+    "PerturbedVector",
     "ProbeAction",
     "ProbeDiscount",
     "ProbeReward",
     "ProbeTruncation",
     "ProbeValue",
+    "PushedCartPole",
+    "PushedCartPoleVector",
+    "RandomStart",
     "Reactor",
     "ReactorVector",
     "ReferentialGame",
+    "RewardNoise",
+    "RewardShift",
     "RiverSwim",
     "RiverSwimVector",
     "SAFE_GRID_LAYOUTS",
@@ -87,16 +147,22 @@ __all__ = [
     "SafeGridLayout",
     "SafeGridVector",
     "SingleEnvironment",
+    "SoloGame",
     "Spread",
     "TabularEnvironment",
     "TabularModel",
     "TargetGrid",
     "TwoStepGame",
+    "UncertainGrid",
+    "UncertainGridParameters",
+    "UncertainGridVector",
+    "VELOCITY_LIMITS",
     "VMASTeams",
     "VectorCostWrapper",
     "VelocityCost",
     "batched_environment",
     "behaviour_policy",
+    "deep_sea_model",
     "driving_environment",
     "from_safety_gymnasium",
     "game_payoffs",
@@ -104,12 +170,14 @@ __all__ = [
     "joint_spaces",
     "mixed_motives",
     "multi_agent_environment",
+    "parameter_grid",
     "river_swim_model",
     "successor_table",
     "symmetric_game",
     "tabular_model",
     "team_game",
     "to_safety_gymnasium",
+    "uncertain_grid_model",
     "uniform_policy",
     "velocity_environment",
     "zero_sum_game",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ENVIRONMENTS = {
     "CA14/GridWorld-v0": ("grid_world", "GridWorld", "GridWorldVector"),
     "CA14/RiverSwim-v0": ("river_swim", "RiverSwim", "RiverSwimVector"),
+    "CA14/DeepSea-v0": ("deep_sea", "DeepSea", "DeepSeaVector"),
     "CA14/ICUSepsis-v0": ("icu_sepsis", "ICUSepsis", "ICUSepsisVector"),
     "CA14/SafeGrid-v0": ("safe_grid", "SafeGrid", "SafeGridVector"),
     "CA14/SafeCliff-v0": ("safe_cliff", "SafeCliff", "SafeCliffVector"),
@@ -27,6 +28,9 @@ ENVIRONMENTS = {
 # batched as well, with states that cannot be enumerated
 CONTINUOUS_ENVIRONMENTS = {
     "CA14/Reactor-v0": ("reactor", "Reactor", "ReactorVector"),
+    "CA14/CartPoleDomain-v0": ("domains", "CartPoleDomain", "CartPoleDomainVector"),
+    "CA14/PendulumDomain-v0": ("domains", "PendulumDomain", "PendulumDomainVector"),
+    "CA14/UncertainGrid-v0": ("uncertain_grid", "UncertainGrid", "UncertainGridVector"),
 }
 
 # other simulators with costs added: id -> (module, function, its arguments, limit on the steps that Gymnasium imposes)
@@ -35,6 +39,7 @@ GYMNASIUM_TASKS: dict[str, tuple[str, str, dict[str, Any], int | None]] = {
     "CA14/HalfCheetahVelocity-v0": ("velocity", "velocity_environment", {"task": "HalfCheetah"}, 1000),
     "CA14/SwimmerVelocity-v0": ("velocity", "velocity_environment", {"task": "Swimmer"}, 1000),
     "CA14/SafeDriving-v0": ("safe_driving", "driving_environment", {}, None),
+    "CA14/HopperDomain-v0": ("domains", "hopper_domain", {}, 1000),
 }
 
 
@@ -60,6 +65,12 @@ def register_environments() -> None:
                 kwargs=arguments,
                 max_episode_steps=limit,
             )
+    if "CA14/Perturbed-v0" not in gym.registry:  # any of them with perturbations; it needs arguments
+        gym.register(
+            "CA14/Perturbed-v0",
+            entry_point="ca14lib.environments.perturbed:perturbed_environment",
+            vector_entry_point="ca14lib.environments.perturbed:perturbed_vector",
+        )
 
 
 # games of several agents: name -> (module, class); not Gymnasium's, so `multi_agent_environment` makes them.
@@ -72,13 +83,15 @@ MULTI_AGENT_ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "Spread": ("ca14lib.environments.spread", "Spread"),
 }
 
-# games of other libraries, by the prefix of their name: prefix -> (module, class, what to install)
+# games of other libraries, by the prefix of their name: prefix -> (module, class, what to install);
+# Solo is the course's environments, each with its one agent
 MULTI_AGENT_FAMILIES: dict[str, tuple[str, str, str]] = {
     "MPE2": ("ca14lib.environments.team_adapters", "ParallelTeams", "mpe2"),
     "Foraging": ("ca14lib.environments.team_adapters", "ParallelTeams", "lbforaging"),
     "rware": ("ca14lib.environments.team_adapters", "ParallelTeams", "rware"),
     "VMAS": ("ca14lib.environments.team_adapters", "VMASTeams", "vmas"),
     "Intersection": ("ca14lib.environments.intersection", "Intersection", "highway-env"),
+    "Solo": ("ca14lib.environments.solo", "SoloGame", ""),
 }
 
 

@@ -1,5 +1,10 @@
 """Whatever runs or fits something to judge an agent."""
 
+from ca14lib.evaluation.attacks import (
+    AttackedAgent,
+    AttackSuite,
+    cart_pole_certified_returns,
+)
 from ca14lib.evaluation.constrained import ConstrainedEvaluation, average_iterates, whole_cycles
 from ca14lib.evaluation.exact import ExactEvaluation, value_error
 from ca14lib.evaluation.off_policy import (
@@ -11,8 +16,13 @@ from ca14lib.evaluation.off_policy import (
 )
 from ca14lib.evaluation.rollouts import RolloutEvaluation
 from ca14lib.evaluation.teams import TeamEvaluation, TeamPolicy
+from ca14lib.evaluation.uncertain_grid import (
+    UncertainGridEvaluation,
+)
 
 __all__ = [
+    "AttackSuite",
+    "AttackedAgent",
     "ConstrainedEvaluation",
     "Estimate",
     "ExactEvaluation",
@@ -20,7 +30,9 @@ __all__ = [
     "RolloutEvaluation",
     "TeamEvaluation",
     "TeamPolicy",
+    "UncertainGridEvaluation",
     "average_iterates",
+    "cart_pole_certified_returns",
     "doubly_robust",
     "fitted_q_evaluation",
     "importance_sampling",

@@ -13,7 +13,22 @@ from ca14lib.networks.policies import (
     gaussian_log_density,
     log_tanh_slope,
 )
+from ca14lib.networks.quantiles import (
+    CosineEmbedding,
+    ImplicitQuantileNetwork,
+    atom_network,
+    midpoint_fractions,
+)
 from ca14lib.networks.stochastic import CategoricalPolicy, DiagonalGaussianPolicy, StochasticPolicy
+from ca14lib.networks.uncertainty import (
+    DeepEnsemble,
+    MCDropout,
+    Prediction,
+    categorical_uncertainty,
+    gaussian_loss,
+    lower_confidence_value,
+    mixture_moments,
+)
 
 __all__ = [
     "AgentAttention",
@@ -21,22 +36,33 @@ __all__ = [
     "AgentLinear",
     "AttentionCritic",
     "CategoricalPolicy",
+    "CosineEmbedding",
+    "DeepEnsemble",
     "DeterministicPolicy",
     "DiagonalGaussianPolicy",
     "GaussianPolicy",
+    "ImplicitQuantileNetwork",
+    "MCDropout",
     "MonotonicMixer",
     "OneHotLinear",
+    "Prediction",
     "SquashedGaussianPolicy",
     "StochasticPolicy",
     "SumMixer",
     "TeamNetwork",
     "TwinCritic",
+    "atom_network",
+    "categorical_uncertainty",
     "draw_squashed",
     "frozen",
     "gaussian_log_density",
+    "gaussian_loss",
     "joint_actions",
     "joint_space",
     "log_tanh_slope",
+    "lower_confidence_value",
+    "midpoint_fractions",
+    "mixture_moments",
     "mlp",
     "polyak_update",
 ]

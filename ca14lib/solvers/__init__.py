@@ -51,6 +51,17 @@ from ca14lib.solvers.games import (
     zero_sum_equilibrium,
 )
 from ca14lib.solvers.pessimism import PessimisticPlan, pessimistic_plan
+from ca14lib.solvers.robust import (
+    ObservationAttack,
+    RobustSolution,
+    optimal_observation_attack,
+    robust_policy_evaluation,
+    robust_value_iteration,
+    worst_candidate,
+    worst_case_kl,
+    worst_case_l1,
+    worst_case_linf,
+)
 from ca14lib.solvers.target_grid import (
     AssignedPolicy,
     TargetGridPlan,
@@ -73,6 +84,12 @@ from ca14lib.solvers.uncertain import (
     robust_constrained_plan,
     sampled_models,
 )
+from ca14lib.solvers.uncertain_grid import (
+    UncertainGridPlan,
+    uncertain_grid_bound,
+    uncertain_grid_plan,
+    uncertain_grid_uniform,
+)
 
 __all__ = [
     "AssignedPolicy",
@@ -88,13 +105,16 @@ __all__ = [
     "Factorisation",
     "InfeasibleError",
     "LagrangianSolution",
+    "ObservationAttack",
     "ParetoFront",
     "PessimisticPlan",
     "Play",
     "RectangularPlan",
     "RobustPlan",
+    "RobustSolution",
     "Solution",
     "TargetGridPlan",
+    "UncertainGridPlan",
     "ZeroSumSolution",
     "action_values",
     "additive_factorisation",
@@ -116,6 +136,7 @@ __all__ = [
     "nash_conv_path",
     "nondominated",
     "occupancy_measure",
+    "optimal_observation_attack",
     "pareto_front",
     "pessimistic_plan",
     "policy_cost_distribution",
@@ -127,6 +148,8 @@ __all__ = [
     "rectangular_constrained_plan",
     "replicator_dynamics",
     "robust_constrained_plan",
+    "robust_policy_evaluation",
+    "robust_value_iteration",
     "sampled_models",
     "smallest_cost",
     "smallest_cost_cvar",
@@ -135,6 +158,13 @@ __all__ = [
     "target_grid_bound",
     "target_grid_plan",
     "team_optimum",
+    "uncertain_grid_bound",
+    "uncertain_grid_plan",
+    "uncertain_grid_uniform",
     "value_iteration",
+    "worst_candidate",
+    "worst_case_kl",
+    "worst_case_l1",
+    "worst_case_linf",
     "zero_sum_equilibrium",
 ]

@@ -23,8 +23,12 @@ from ca14lib.environments import (
 IDS = [*ENVIRONMENTS, *CONTINUOUS_ENVIRONMENTS]
 STOCHASTIC = [
     "CA14/RiverSwim-v0", "CA14/ICUSepsis-v0", "CA14/ProbeValue-v0", "CA14/SafeCliff-v0", "CA14/Reactor-v0",
+    "CA14/UncertainGrid-v0", "CA14/CartPoleDomain-v0", "CA14/PendulumDomain-v0",
 ]  # fmt: skip
-WITH_PICTURE = ["CA14/GridWorld-v0", "CA14/RiverSwim-v0", "CA14/SafeGrid-v0", "CA14/SafeCliff-v0"]
+WITH_PICTURE = [
+    "CA14/GridWorld-v0", "CA14/RiverSwim-v0", "CA14/SafeGrid-v0", "CA14/SafeCliff-v0", "CA14/UncertainGrid-v0",
+    "CA14/DeepSea-v0",
+]  # fmt: skip
 every_id = pytest.mark.parametrize("environment_id", IDS)
 every_finite_id = pytest.mark.parametrize("environment_id", ENVIRONMENTS)
 
