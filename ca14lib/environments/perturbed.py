@@ -265,7 +265,7 @@ class RewardNoise(Perturbation):
 class RewardShift(Perturbation):
     """Pays ``scale * reward + shift`` (book eq. domain-reward).
 
-    A positive scale changes no optimal policy. A shift does where an episode's length depends on the policy: it pays
+    A positive scale changes no optimal policy. A shift can where an episode's length depends on the policy: it pays
     for, or charges, every step.
 
     Args:

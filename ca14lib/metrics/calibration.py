@@ -54,7 +54,7 @@ def coverage_curve(mean: ArrayLike, std: ArrayLike, target: ArrayLike, levels: A
 def coverage_error(mean: ArrayLike, std: ArrayLike, target: ArrayLike, levels: ArrayLike = LEVELS) -> float:
     """Expected calibration error of a regression: mean distance of the coverage curve from the diagonal.
 
-    Book eq. unc-ece-regression. Evenly spaced levels, each counted alike; 0 is calibrated, 0.5 the worst on average.
+    Book eq. unc-ece-regression. Evenly spaced levels, each counted alike; 0 is calibrated, 0.5 the worst.
     For arguments and errors see :func:`coverage_curve`.
     """
     curve = coverage_curve(mean, std, target, levels)

@@ -33,9 +33,9 @@ def cumulative_regret(optimum: float, returns: ArrayLike) -> NDArray[np.float64]
 def regret_exponent(steps: ArrayLike, regret: ArrayLike, *, first: float = 0.1) -> NDArray[np.float64]:
     r"""Exponent :math:`p` of the growth :math:`\text{regret}\approx c\,T^p`, least squares of the logarithms.
 
-    1 is linear: nothing is being learned. 0.5 is what the bounds of posterior sampling and optimism allow in the worst
-    case, 0 a regret that has stopped growing (book eq. psrl-exponent). The fit is over points evenly spaced in
-    :math:`\log T`, so that late steps do not outweigh the others by their number.
+    1 is linear: late episodes cost as much as early ones. 0.5 is what the bounds of posterior sampling and optimism
+    allow in the worst case, 0 a regret that has stopped growing (book eq. psrl-exponent). The fit is over points evenly
+    spaced in :math:`\log T`, so that late steps do not outweigh the others by their number.
 
     Args:
         steps: :math:`T`, ``[K]``, increasing and positive.

@@ -320,7 +320,7 @@ def train_atla(
         agent: The protagonist, changed in place: PPO, or AdversarialPPO for the regulariser on top.
         environment: As for :func:`train_observation_adversary`.
         steps: Environment steps of both sides together, rounded up to whole turns.
-        epsilon: Bound of a perturbation in the end; positive.
+        epsilon: Bound of a perturbation, from the first turn on; positive.
         config: The adversary's configuration.
         agent_updates: Updates of the agent in a turn.
         adversary_updates: Updates of the adversary in a turn.

@@ -45,9 +45,11 @@ MULTIPLIER = CLIPPED | {
     "initial_multiplier": [-0.1, float("inf")],
     "max_multiplier": [0.0, float("nan")],
 }
+DEEP_Q = COMMON | TARGET | {"exploration": [-0.1, 1.1, float("nan")]}
+DISTRIBUTIONAL = DEEP_Q | {"risk": ["variance"]}
 OUT_OF_RANGE = {
     "DiscreteBC": COMMON,
-    "DQN": COMMON | TARGET | {"exploration": [-0.1, 1.1, float("nan")]},
+    "DQN": DEEP_Q,
     "DiscreteCQL": COMMON | TARGET | {"conservative_weight": [-0.1, float("nan"), float("inf")]},
     "DiscreteIQL": COMMON
     | TARGET
@@ -124,6 +126,29 @@ OUT_OF_RANGE = {
     | {"tail": [0.0, 1.1, float("nan")], "anneal_updates": [-1, 0.5], "multiplier_learning_rate": [-0.1, float("inf")]},
     "RiskSensitivePolicyGradient": CLIPPED
     | {"measure": ["variance"], "parameter": [1.0, -0.1, float("nan")], "risk_weight": [-0.1, float("inf")]},
+    "QRDQN": DISTRIBUTIONAL | {"num_quantiles": [0, 2.5], "kappa": [0.0, float("nan"), float("inf")]},
+    "IQN": DISTRIBUTIONAL
+    | {name: [0, 1.5] for name in ("num_fractions", "num_target_fractions", "num_choice_fractions", "num_cosines")}
+    | {"kappa": [-1.0, float("inf")]},
+    "C51": DISTRIBUTIONAL
+    | {"num_atoms": [1, 2.5], "value_min": [float("nan"), float("-inf"), 11.0], "value_max": [float("inf")]},
+    "BootstrappedDQN": DEEP_Q
+    | {
+        "num_heads": [1, 2.5],
+        "mask_probability": [0.0, 1.1, float("nan")],
+        "prior_scale": [-0.1, float("inf")],
+        "prior_size": [0],
+    },
+    "AdversarialPPO": CLIPPED
+    | {
+        "epsilon": [-0.1, float("nan"), float("inf")],
+        "regulariser": [-0.1, float("inf")],
+        "attack": ["newton"],
+        "attack_steps": [0, 1.5],
+        "norm": ["l1"],
+        "ramp_delay": [-1],
+        "ramp_updates": [0],
+    },
 }
 DISCRETE = [name for name, cls in AGENTS.items() if issubclass(cls, DiscreteAgent)]
 CONTINUOUS = [name for name, cls in AGENTS.items() if issubclass(cls, ContinuousAgent)]

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SEED = re.compile(r"^seed = (\d+)", re.MULTILINE)
 OTHER_SEED = 12
-LONG = 20.0
+LONG = 12.0
 NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb")) if "seed" in path.read_text("utf8")]
 TIMES = pd.read_csv(ROOT / "results" / "notebook_times.csv").set_index("notebook")["seconds"]
 

@@ -264,6 +264,8 @@ class BootstrappedDQN(ValueAgent):
         return tensors | {"heads": self.heads}, metadata
 
     def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        if metadata.get("agent") != type(self).__name__:
+            super().restore(tensors, metadata)  # which says what is wrong with another algorithm's checkpoint
         heads = tensors.get("heads")
         valid = heads is not None and heads.ndim == 1 and len(heads) > 0 and heads.dtype == torch.int64
         if not valid or heads.min() < 0 or heads.max() >= self.config.num_heads:  # type: ignore[union-attr]

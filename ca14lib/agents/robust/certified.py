@@ -85,7 +85,7 @@ def tanh_relaxation(bounds: Bounds) -> Relaxation:
 
 
 def relu_relaxation(bounds: Bounds) -> Relaxation:
-    """The chord over ReLU, and under it 0 or the identity, whichever is closer (book eq. certified-tanh)."""
+    """The chord over ReLU, and under it 0 or the identity, whichever leaves the smaller area (Zhang et al., 2018)."""
     low, high = bounds
     zero, one = torch.zeros_like(low), torch.ones_like(low)
     crossing = (low < 0) & (high > 0)

@@ -94,7 +94,7 @@ def loss_gradient(loss: Loss, observation: Tensor) -> tuple[Tensor, Tensor]:
 def fgsm(
     loss: Loss, observation: Tensor, epsilon: float, generator: torch.Generator | None = None, *, norm: str = "linf"
 ) -> Tensor:
-    r"""One step to the border of the ball, :math:`s + \Pi_\epsilon(\delta_0 + \epsilon\operatorname{sign}\nabla L)`.
+    r"""One step of size ε, then the ball, :math:`s + \Pi_\epsilon(\delta_0 + \epsilon\operatorname{sign}\nabla L)`.
 
     Book eq. attack-fgsm. The fast gradient sign method: exact where the loss is linear.
 

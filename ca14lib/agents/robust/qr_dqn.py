@@ -39,7 +39,7 @@ def quantile_huber_loss(
 ) -> Tensor:
     r"""Quantile Huber loss: a sum over the predictions, a mean over targets and batch (book eq. qrdqn-loss).
 
-    .. math:: \frac1B\sum_b\sum_{i=1}^N\frac1M\sum_{j=1}^M|\tau_i-1(u_{ij}<0)|\,\frac{L_\kappa(u_{ij})}{\kappa},
+    .. math:: \frac1B\sum_b\sum_{i<N}\frac1M\sum_{j<M}|\tau_i-1(u_{ij}<0)|\,\frac{L_\kappa(u_{ij})}{\kappa},
        \qquad u_{ij}=y_j-q_i .
 
     The N·M differences are never formed. The sums over j are differences of sums of hinges, which sorted targets and

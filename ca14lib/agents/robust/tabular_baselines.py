@@ -136,7 +136,10 @@ def exploration_bonus(visits: Array, config: UCBVIConfig, num_states: int, num_a
 
 
 class UCBVI(Planner):
-    """Optimistic planning: mean rewards and frequencies, plus a bonus, values cut at what an episode can pay."""
+    """Optimistic planning: mean rewards and frequencies, plus a bonus, values cut at what an episode can still pay.
+
+    Unlike the paper's, rewards are estimated too, and a value may exceed that of an earlier episode.
+    """
 
     config_class = UCBVIConfig
     config: UCBVIConfig

@@ -203,7 +203,7 @@ def judged(found: Prediction, test: Examples, known: Prediction, held_out: Examp
 
 
 def uncertainty_part(sweeps: Sweep, quick: bool) -> dict[str, pd.DataFrame]:
-    """``uncertainty`` and ``uncertainty_runs``: five amounts of data, three methods, four tests."""
+    """``uncertainty`` and ``uncertainty_runs``: five amounts of data, four methods, four tests."""
     grid: dict[str, list[Any]] = {"examples_seen": list(EXAMPLES)}
     if quick:
         grid = {"examples_seen": [100, 1_000], "steps": [200]}
