@@ -99,7 +99,7 @@ def parse_filters(text: str) -> dict[str, str]:
 
 def parse_formats(text: str) -> dict[str, str]:
     """'steps=,.0f, share=.2f' as a dictionary: a comma within a format groups thousands."""
-    return _parse_parts(re.split(r",(?=\s*[\w|]+=)", text))
+    return _parse_parts(re.split(r",(?=\s*[\w.|]+=)", text))
 
 
 def _parse_parts(parts: list[str]) -> dict[str, str]:
