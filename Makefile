@@ -35,6 +35,9 @@ verify: $(VENV)/.stamp ## run the long tests, then the section experiments with 
 	$(BIN)/ca14 run safe --seeds 3 --part driving
 	$(BIN)/ca14 run multi-agent --seeds 10 --part games --part two_step --part credit --part self_play
 	$(BIN)/ca14 run multi-agent --seeds 5 --part target_grid --part scaling --part public_games --part communication
+	$(BIN)/ca14 run robust --seeds 20 --part regret
+	$(BIN)/ca14 run robust --seeds 10 --part mdp --part uncertainty --part distributional
+	$(BIN)/ca14 run robust --seeds 5 --part attacks
 	$(BIN)/python -m benchmarks.cpo_dual
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
