@@ -505,12 +505,7 @@ def run_offline(
     """Section 1: offline agents and off-policy evaluation, as shares of the exact optimum or scores of control."""
     from ca14lib.experiments import offline
 
-    if quick and output is None:
-        output = Path("runs/quick")
-    tables = offline.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
-    for name, frame in tables.items():
-        if not name.endswith("_runs"):
-            _print_frame(name, frame)
+    _run_section(offline, seeds, quick, part, output, cache, jobs)
 
 
 @run_app.command("safe")
@@ -537,12 +532,7 @@ def run_safe(
     """Section 2: safe agents beside the exact optimum within their limits, mechanisms, applications."""
     from ca14lib.experiments import safe
 
-    if quick and output is None:
-        output = Path("runs/quick")
-    tables = safe.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
-    for name, frame in tables.items():
-        if not name.endswith("_runs"):
-            _print_frame(name, frame)
+    _run_section(safe, seeds, quick, part, output, cache, jobs)
 
 
 @run_app.command("multi-agent")
@@ -569,12 +559,7 @@ def run_multi_agent(
     """Section 3: teams and games, beside exact equilibria, optima and bounds."""
     from ca14lib.experiments import multi_agent
 
-    if quick and output is None:
-        output = Path("runs/quick")
-    tables = multi_agent.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
-    for name, frame in tables.items():
-        if not name.endswith(("_runs", "_history")):
-            _print_frame(name, frame)
+    _run_section(multi_agent, seeds, quick, part, output, cache, jobs)
 
 
 @run_app.command("robust")
@@ -598,11 +583,18 @@ def run_robust(
     """Section 4: robust agents beside exact worst cases, bounds and optima."""
     from ca14lib.experiments import robust
 
+    _run_section(robust, seeds, quick, part, output, cache, jobs)
+
+
+def _run_section(
+    section: Any, seeds: int, quick: bool, part: list[str] | None, output: Path | None, cache: Path, jobs: int | None
+) -> None:
+    """Run parts of a section's experiment and show its tables, but not those of single runs."""
     if quick and output is None:
         output = Path("runs/quick")
-    tables = robust.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
+    tables = section.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
     for name, frame in tables.items():
-        if not name.endswith("_runs"):
+        if not name.endswith(("_runs", "_history")):
             _print_frame(name, frame)
 
 
