@@ -3,7 +3,6 @@
 Without a push it is Gymnasium's ``CartPole-v1``: the same spaces, dynamics and limit, in array operations.
 """
 
-import math
 from typing import Any
 
 import gymnasium as gym
@@ -11,20 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ca14lib.environments.batched import BatchedEnvironment, SingleEnvironment
+from ca14lib.environments.domains import CartPoleDomainVector
 
-GRAVITY, CART_MASS, POLE_MASS, HALF_LENGTH = 9.8, 1.0, 0.1, 0.5  # m/s², kg, kg, m
-FORCE, TIME_STEP = 10.0, 0.02  # N, s
-POSITION_LIMIT, ANGLE_LIMIT = 2.4, 12 * math.pi / 180  # m, rad
+FORCE, TIME_STEP = CartPoleDomainVector.FORCE, CartPoleDomainVector.INTERVAL  # N, s
+POSITION_LIMIT, ANGLE_LIMIT = CartPoleDomainVector.POSITION_LIMIT, CartPoleDomainVector.ANGLE_LIMIT  # m, rad
 START_LIMIT = 0.05  # of all four numbers
 TIME_LIMIT = 500
 
-_TOTAL_MASS, _POLE_MOMENT = CART_MASS + POLE_MASS, POLE_MASS * HALF_LENGTH
+_NOMINAL = np.array([[parameter.nominal] for parameter in CartPoleDomainVector.PARAMETERS.values()])
 
 
 def cart_pole_successor(
     state: NDArray[np.float64], action: NDArray[np.integer], push: ArrayLike = 0.0
 ) -> NDArray[np.float64]:
-    """The next states of CartPole by one Euler step.
+    """The next states of CartPole at its nominal parameters by one Euler step.
 
     Args:
         state: ``[N, 4]``: position (m), velocity (m/s), angle (rad), angular velocity (rad/s).
@@ -33,22 +32,9 @@ def cart_pole_successor(
     Returns:
         ``[N, 4]``.
     """
-    position, velocity, angle, rate = state.T
-    force = np.where(action == 1, FORCE, -FORCE) + push
-    cosine, sine = np.cos(angle), np.sin(angle)
-    shove = (force + _POLE_MOMENT * np.square(rate) * sine) / _TOTAL_MASS
-    inertia = HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * np.square(cosine) / _TOTAL_MASS)
-    angular = (GRAVITY * sine - cosine * shove) / inertia
-    acceleration = shove - _POLE_MOMENT * angular * cosine / _TOTAL_MASS
-    return np.stack(
-        [
-            position + TIME_STEP * velocity,
-            velocity + TIME_STEP * acceleration,
-            angle + TIME_STEP * rate,
-            rate + TIME_STEP * angular,
-        ],
-        axis=-1,
-    )
+    force = np.where(action == 1, FORCE, -FORCE) + np.asarray(push, dtype=np.float64)
+    cart, pole = CartPoleDomainVector.accelerations(state, force, _NOMINAL)
+    return state + TIME_STEP * np.stack([state[:, 1], cart, state[:, 3], pole], axis=-1)
 
 
 def cart_pole_failed(state: NDArray[np.float64]) -> NDArray[np.bool_]:

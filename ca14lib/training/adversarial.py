@@ -39,6 +39,9 @@ class ScaledAttack(Protocol):
 
     def __call__(self, observation: NDArray) -> NDArray: ...
 
+    def advance(self) -> None:
+        """Called once for every step of the environment, before the step."""
+
 
 Environment = str | Callable[[int], VectorEnv]
 
@@ -76,17 +79,21 @@ class PerturbedObservations(_View):
         vector: The environment, with automatic resets in the same step.
         perturb: Function of observations ``[N, …]`` to those that are shown. What followed a cut, before its reset, is
             perturbed as well: the agent would have seen it so.
+        advance: Called before every step: what an attack changes in time it changes here, since ``perturb`` is called
+            twice in a step that ends an episode. None for an attack that does not change.
     """
 
-    def __init__(self, vector: VectorEnv, perturb: Perturb) -> None:
+    def __init__(self, vector: VectorEnv, perturb: Perturb, advance: Callable[[], None] | None = None) -> None:
         super().__init__(vector)
-        self.perturb = perturb
+        self.perturb, self.advance = perturb, advance
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[NDArray, dict[str, Any]]:
         observation, info = super().reset(seed=seed, options=options)
         return self.perturb(observation), info
 
     def step(self, actions: Any) -> tuple[NDArray, NDArray, NDArray, NDArray, dict[str, Any]]:
+        if self.advance is not None:
+            self.advance()
         observation, reward, terminated, truncated, info = super().step(actions)
         ended = terminated | truncated
         if not ended.any():
@@ -287,7 +294,7 @@ def train_under_attack(
     if not 0 <= ramp[0] < ramp[1] <= 1:
         raise ValueError(f"ramp must be two increasing shares of the training, got {ramp}")
     iterations, history = _iterations(steps, num_envs, rollout_steps), History()
-    view = PerturbedObservations(_vector(environment, num_envs, agent), attack)
+    view = PerturbedObservations(_vector(environment, num_envs, agent), attack, attack.advance)
     side = _Side(agent, view, str(environment), seed)
     for iteration in range(iterations):
         attack.epsilon = epsilon * min(1.0, max(0.0, (iteration / iterations - ramp[0]) / (ramp[1] - ramp[0])))

@@ -16,6 +16,7 @@ from ca14lib.environments.pushed_cart_pole import PushedCartPole, PushedCartPole
 from ca14lib.training import adversarial as training
 from ca14lib.training.adversarial import (
     ObservationAdversaryView,
+    PerturbedObservations,
     PushedView,
     PushingView,
     learned_perturbation,
@@ -171,6 +172,16 @@ def test_attack_in_training_climbs_with_its_ramp():
     history = train_under_attack(learner, PushedCartPoleVector, 10 * 32, attack, epsilon=0.2, ramp=(0.2, 0.6), **FAST)
     radii = history.series("radius").to_numpy()
     np.testing.assert_allclose(radii, [0, 0, 0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2], atol=1e-12)
+
+
+def test_attackers_change_once_a_step_however_many_episodes_end():
+    calls = []
+    vector = PushedCartPoleVector(3, time_limit=2)
+    view = PerturbedObservations(vector, lambda observation: observation, lambda: calls.append(len(calls)))
+    view.reset(seed=0)
+    for _ in range(8):
+        view.step(np.zeros(3, dtype=np.int64))
+    assert len(calls) == 8
 
 
 def test_bad_input_is_refused():

@@ -150,6 +150,9 @@ class Attack:
         shown = perturbed_observation(truth, self._perturbation(truth), self.victim.unit, self.epsilon)
         return shown.detach().cpu().numpy()
 
+    def advance(self) -> None:
+        """Nothing: the attack is the same in every step."""
+
     def _perturbation(self, truth: Tensor) -> Tensor:
         """δ in units of normalised observations, ``[N, …]``."""
         centre = torch.zeros_like(truth)
@@ -189,7 +192,7 @@ class MixedAttack:
     Args:
         agent: The agent; its attackers follow it while it learns.
         epsilon: Radius of the ball; may be changed at any time through the attribute.
-        stay: Probability that a copy keeps its attacker in a step, in [0, 1).
+        stay: Probability that a copy keeps its attacker at :meth:`advance`, which is called once a step; in [0, 1).
         seed: Fixes the draws.
     Raises:
         ValueError: If a number is out of range or the agent has no gradient.
@@ -210,15 +213,21 @@ class MixedAttack:
         if self.epsilon == 0:
             return shown
         if len(self.kind) != len(observation):
-            self.kind = self.random.integers(len(self.attacks) + 1, size=len(observation))
-        fresh = self.random.integers(len(self.attacks) + 1, size=len(observation))
-        self.kind = np.where(self.random.random(len(observation)) < self.stay, self.kind, fresh)
+            self.kind = self._drawn(len(observation))
         for index, attack in enumerate(self.attacks):
             rows = self.kind == index
             if rows.any():
                 attack.epsilon = self.epsilon
                 shown[rows] = attack(shown[rows])
         return shown
+
+    def advance(self) -> None:
+        """Draw anew the attackers of some copies."""
+        kept = self.random.random(len(self.kind)) < self.stay
+        self.kind = np.where(kept, self.kind, self._drawn(len(self.kind)))
+
+    def _drawn(self, count: int) -> NDArray[np.int64]:
+        return self.random.integers(len(self.attacks) + 1, size=count)
 
 
 def target_loss(parameters: Parameters, target: int, discrete: bool) -> Tensor:

@@ -193,6 +193,8 @@ def test_mixed_attack_draws_all_its_attackers_and_keeps_them():
     assert len(kinds) >= 3  # nothing, and at least two directions
     before = mixed.kind
     mixed(truth)
+    assert (mixed.kind == before).all()  # however often it is asked in a step
+    mixed.advance()
     kept = (mixed.kind == before).mean()
     assert 0.9 < kept < 0.97  # a redrawn attacker is the same one in a quarter... of five
     assert (np.bincount(before, minlength=5) > 50).all()
