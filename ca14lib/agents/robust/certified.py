@@ -134,11 +134,12 @@ def _backwards(
     linear: list[nn.Linear], relaxations: list[Relaxation], inputs: Bounds, weight: Tensor, bias: Tensor
 ) -> Bounds:
     """Bounds of ``weight @ h + bias`` with h what the given layers make of the inputs, through their lines."""
+    if not linear:
+        return interval_linear(inputs, weight, bias)
     ends = []
     for sign in (1.0, -1.0):  # the upper bound is minus the lower bound of minus the function
-        slope = (sign * weight).expand(len(inputs.low), *weight.shape)  # [B, M, width]
-        offset = (sign * bias).expand(len(inputs.low), len(bias))
-        for layer, lines in zip(reversed(linear), reversed(relaxations), strict=True):
+        slope, offset = _through_first(linear[-1], relaxations[-1], sign * weight, sign * bias)
+        for layer, lines in zip(reversed(linear[:-1]), reversed(relaxations[:-1]), strict=True):
             positive, negative = slope.clamp(min=0), slope.clamp(max=0)
             offset = (
                 offset
@@ -150,6 +151,22 @@ def _backwards(
         least = (slope.clamp(min=0) * inputs.low.unsqueeze(1) + slope.clamp(max=0) * inputs.high.unsqueeze(1)).sum(-1)
         ends.append(sign * (least + offset))
     return Bounds(ends[0], ends[1])
+
+
+def _through_first(layer: nn.Linear, lines: Relaxation, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes ``[B, M, inputs]`` and offsets ``[B, M]`` under ``weight @ activation(layer(h)) + bias``.
+
+    The weights are still the same for the whole batch, so that all of it is matrix products of the lines with them.
+    """
+    positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+    offset = bias + lines.low_offset @ positive.T + lines.high_offset @ negative.T
+    offset = offset + lines.low_slope @ (positive * layer.bias).T + lines.high_slope @ (negative * layer.bias).T
+    slope = sum(
+        line @ torch.einsum("mh,hd->hmd", part, layer.weight).flatten(1)
+        for line, part in ((lines.low_slope, positive), (lines.high_slope, negative))
+    )
+    assert isinstance(slope, Tensor)
+    return slope.reshape(len(offset), len(weight), layer.in_features), offset
 
 
 class CertifiedPolicy:
@@ -197,16 +214,19 @@ class CertifiedPolicy:
             rows = (rows - normalizer.mean.double().cpu()) * normalizer.scale.double().cpu()
         box = Bounds(rows - self.epsilon, rows + self.epsilon)
         count = self.agent.num_actions
+        first, second = torch.triu_indices(count, count, offset=1)
         identity = torch.eye(count, dtype=torch.float64)
-        pairs = (identity.unsqueeze(1) - identity.unsqueeze(0)).reshape(count * count, count)
+        leads = identity[first] - identity[second]  # the lead of b over a is minus that of a over b
         if self.linear:
-            found = linear_bounds(self.layers, box, pairs)
+            found = linear_bounds(self.layers, box, leads)
         else:
             last = self.layers[-1]
             assert isinstance(last, nn.Linear)
-            found = interval_linear(interval_bounds(self.layers[:-1], box), pairs @ last.weight, pairs @ last.bias)
-        shape = (len(rows), count, count)
-        return Bounds(found.low.reshape(shape), found.high.reshape(shape))
+            found = interval_linear(interval_bounds(self.layers[:-1], box), leads @ last.weight, leads @ last.bias)
+        low, high = (torch.zeros(len(rows), count, count, dtype=torch.float64) for _ in range(2))
+        low[:, first, second], high[:, first, second] = found.low, found.high
+        low[:, second, first], high[:, second, first] = -found.high, -found.low
+        return Bounds(low, high)
 
     def possible(self, observation: NDArray) -> NDArray[np.bool_]:
         """Whether an action may be the best one somewhere in the ball, ``[B, A]`` (book eq. certified-actions).

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ca14lib.experiments.robust.attacks import attacks_part
 from ca14lib.experiments.robust.distributional import distributional_part
+from ca14lib.experiments.robust.randomisation import randomisation_part
 from ca14lib.experiments.robust.regret import regret_part
 from ca14lib.experiments.robust.robust_mdp import robust_mdp_part
 from ca14lib.experiments.robust.uncertainty import uncertainty_part
@@ -21,6 +22,7 @@ COMMAND = "ca14 run robust"
 
 PARTS: dict[str, Part] = {
     "mdp": robust_mdp_part,
+    "randomisation": randomisation_part,
     "attacks": attacks_part,
     "distributional": distributional_part,
     "regret": regret_part,
