@@ -21,11 +21,17 @@ SAFE_AGENTS = [
     "RiskSensitivePolicyGradient",
 ]  # fmt: skip
 ESTIMATORS = ["IS", "WIS", "PDIS", "FQE", "DR"]
+DISTRIBUTIONAL_AGENTS = ["C51", "QRDQN", "IQN"]
+ATTACKED_AGENTS = ["PPO", "AdversarialPPO", "ATLA"]
+RECIPES = ["one world", "many worlds", "many worlds, memory"]
 REFERENCES = ["optimum", "behaviour", "random"]
 TOGETHER = {  # what one figure may show
     "agents": AGENTS + REFERENCES,
     "safe agents": SAFE_AGENTS + REFERENCES,
     "estimators": ESTIMATORS + REFERENCES,
+    "return distributions": DISTRIBUTIONAL_AGENTS + REFERENCES,
+    "attacked agents": ATTACKED_AGENTS + REFERENCES,
+    "worlds to train in": RECIPES + REFERENCES,
 }
 UP, DOWN, LEFT, RIGHT = range(4)
 
@@ -77,7 +83,7 @@ def line_styles() -> dict[str, str]:
 
 
 def test_every_name_of_the_palette_belongs_to_a_figure():
-    assert set(plotting.PALETTE) == set(AGENTS + SAFE_AGENTS + ESTIMATORS + REFERENCES)
+    assert set(plotting.PALETTE) == {name for names in TOGETHER.values() for name in names}
 
 
 @pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER)
@@ -97,8 +103,9 @@ def test_colours_alone_can_be_told_apart_by_most(names):
     assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 25
 
 
-@pytest.mark.parametrize("names", [AGENTS, SAFE_AGENTS, ESTIMATORS], ids=["agents", "safe agents", "estimators"])
+@pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER)
 def test_lines_can_be_told_apart_without_colour(names):
+    names = [name for name in names if name not in REFERENCES]
     assert len({str(LINE_STYLES[name]) for name in names}) == len(names)
     assert len({MARKERS[name] for name in names}) == len(names)
 

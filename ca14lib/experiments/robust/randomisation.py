@@ -18,7 +18,7 @@ from ca14lib.training.multi_agent import train_multi_agent
 
 GAME = "Solo/CA14/UncertainGrid-v0"
 LEVELS = (0.1, 0.3, 0.5)  # the original's
-STEPS = 1_000_000
+STEPS = 1_500_000
 EPISODES = 1_000  # held, of each level
 # points of the shift curves: one parameter of all held episodes of a level is set, the others stay as they were drawn
 SHIFT_LEVEL = 0.3
@@ -45,7 +45,8 @@ RECIPES = {
 LOOP: dict[str, Any] = {"num_envs": 128, "rollout_steps": 32}
 SETTINGS: dict[str, Any] = {
     "hidden_sizes": (64, 64), "learning_rate": 1e-3, "value_learning_rate": 1e-3, "epochs": 4, "minibatches": 4,
-    "discount": 0.99, "entropy_weight": 0.01, "final_entropy_weight": 0.001, "annealing": 0.99,
+    "discount": 0.99, "learning_rate_decay": 0.992, "entropy_weight": 0.01, "final_entropy_weight": 0.0,
+    "annealing": 0.98,
 }  # fmt: skip
 
 
@@ -163,12 +164,16 @@ def randomisation_part(sweeps: Sweep, quick: bool) -> dict[str, pd.DataFrame]:
     frames = [finished(sweeps(randomisation_run, grid)) for grid in settings]
     runs = pd.concat(frames, ignore_index=True).drop(columns=["steps", "episodes"], errors="ignore")
     tests, shifts = runs[runs.parameter == ""], runs[runs.parameter != ""]
-    columns = ["share_of_bound", "share_of_bound_best", "share", "arrived", "training_seconds"]
-    transfer = interval_table(tests, ["recipe", "level", "tested"], columns)
+    by = ["recipe", "level", "tested"]
+    transfer = interval_table(tests, by, ["share_of_bound", "share_of_bound_best"])
+    groups = tests.groupby(by, sort=False)
+    for name in ("arrived", "share"):
+        transfer[name] = groups[name].mean().to_numpy()
+    transfer["training_seconds"] = groups["training_seconds"].median().to_numpy()
     for name in ("bound", "uniform"):  # the same for all seeds
         transfer[name] = [tests[tests.tested == level][name].iloc[0] for level in transfer["tested"]]
     own = transfer[transfer.level.isin([0.0]) | (transfer.level == transfer.tested)].copy()
-    curves = interval_table(shifts, ["recipe", "parameter", "value"], ["return", "share"])
+    curves = interval_table(shifts, ["recipe", "parameter", "value"], ["return"])
     curves["bound"] = [
         shifts[(shifts.parameter == row.parameter) & (shifts.value == row.value)]["bound"].iloc[0]
         for row in curves.itertuples()
