@@ -36,8 +36,8 @@ verify: $(VENV)/.stamp ## run the long tests, then the section experiments with 
 	$(BIN)/ca14 run multi-agent --seeds 10 --part games --part two_step --part credit --part self_play
 	$(BIN)/ca14 run multi-agent --seeds 5 --part target_grid --part scaling --part public_games --part communication
 	$(BIN)/ca14 run robust --seeds 20 --part regret
-	$(BIN)/ca14 run robust --seeds 10 --part mdp --part uncertainty --part distributional
-	$(BIN)/ca14 run robust --seeds 5 --part attacks
+	$(BIN)/ca14 run robust --seeds 10 --part mdp --part randomisation --part uncertainty --part distributional
+	$(BIN)/ca14 run robust --seeds 5 --part attacks --part adaptation
 	$(BIN)/python -m benchmarks.cpo_dual
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers
@@ -46,6 +46,7 @@ bench: $(VENV)/.stamp ## time updates and environments beside their floors and p
 	$(BIN)/python -m benchmarks.on_policy_speed
 	$(BIN)/python -m benchmarks.team_environment_speed
 	$(BIN)/python -m benchmarks.team_speed
+	$(BIN)/python -m benchmarks.qr_dqn_speed
 	@if [ -x .venv-peers/bin/python ]; then \
 	$(BIN)/python -m benchmarks.peer_speed && $(BIN)/python -m benchmarks.peer_quality; \
 	else echo "peers were left out: make peers installs them"; fi

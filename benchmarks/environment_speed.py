@@ -16,7 +16,13 @@ import pandas as pd
 import ca14lib  # noqa: F401  (registers the ids)
 from ca14lib.experiments import write_results
 
-COURSE = ("CA14/GridWorld-v0", "CA14/RiverSwim-v0", "CA14/ICUSepsis-v0")
+COURSE = (
+    "CA14/GridWorld-v0",
+    "CA14/RiverSwim-v0",
+    "CA14/ICUSepsis-v0",
+    "CA14/UncertainGrid-v0",
+    "CA14/CartPoleDomain-v0",
+)
 CASES = [*((environment_id, 4_096) for environment_id in COURSE), ("CartPole-v1", 1_024)]
 STEPS, ROUNDS = 200, 15
 
@@ -42,7 +48,8 @@ def main() -> None:
     ]
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format="%.3g"))
-    modules = ["ca14lib.environments.grid_world", "ca14lib.environments.river_swim", "ca14lib.environments.icu_sepsis"]
+    names = ("grid_world", "river_swim", "icu_sepsis", "uncertain_grid", "domains")
+    modules = [f"ca14lib.environments.{name}" for name in names]
     write_results("environment_speed", table, command="python -m benchmarks.environment_speed", modules=modules)
 
 

@@ -132,7 +132,7 @@ def test_the_parts_tables_hold_every_agent_at_every_limit(monkeypatch):
     assert "seconds" not in tables["safe_grid_runs"]
 
 
-@pytest.mark.slow
+@pytest.mark.verify
 def test_the_command_makes_the_quick_tables(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["run", "safe", "--quick", "--part", "grid", "--seeds", "2", "--jobs", "1", "--cache", "cache"]

@@ -25,7 +25,7 @@ def test_agents_reach_the_optimum_within_their_limit(agent, layout, limit, steps
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("agent", ["PIDLagrangian", "CPO"])
+@pytest.mark.parametrize("agent", ["PIDLagrangian", pytest.param("CPO", marks=pytest.mark.verify)])
 def test_agents_reach_an_optimum_that_mixes(agent, seed):
     """The average over iterates of a Lagrangian method and the last policy of CPO, as in the experiment."""
     found = safe_grid_run(agent, "bridges 0.5", seed)

@@ -24,6 +24,7 @@ from ca14lib.agents.robust.certified import (
     CertifiedPolicy,
     certified_return,
 )
+from ca14lib.agents.robust.domain_posterior import DomainPosterior
 from ca14lib.agents.robust.dynamics_posterior import (
     CandidateModels,
     LinearDynamics,
@@ -78,6 +79,7 @@ __all__ = [
     "DistributionalConfig",
     "DisturbanceAdversary",
     "DisturbanceAdversaryConfig",
+    "DomainPosterior",
     "IQN",
     "IQNConfig",
     "LinearDynamics",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ca14lib.experiments.robust.adaptation import adaptation_part
 from ca14lib.experiments.robust.attacks import attacks_part
 from ca14lib.experiments.robust.distributional import distributional_part
 from ca14lib.experiments.robust.randomisation import randomisation_part
@@ -23,6 +24,7 @@ COMMAND = "ca14 run robust"
 PARTS: dict[str, Part] = {
     "mdp": robust_mdp_part,
     "randomisation": randomisation_part,
+    "adaptation": adaptation_part,
     "attacks": attacks_part,
     "distributional": distributional_part,
     "regret": regret_part,
