@@ -1,6 +1,8 @@
 """Run the checks of the project by name and say how long each took: python scripts/checks.py lint types
 
 A phase that fails does not stop the later ones; the summary at the end names it. Exit status 0 only if none failed.
+Phases of one process run beside the book, which is built in one process as well; what they print is shown when they
+are done.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -59,6 +62,7 @@ PHASES: dict[str, tuple[str, list[list[str]]]] = {
     ),
     "wheel": ("the wheel in a fresh environment", [[PYTHON, "-m", "pytest", "-q", "-m", "packaging", "tests"]]),
 }
+BESIDE_THE_BOOK = ("lint", "types", "imports", "wheel")
 CHECK = ["lint", "types", "imports", "fast-tests"]
 TEST = ["lint", "types", "imports", "tests", "notebooks", "book", "browser", "wheel"]
 
@@ -71,24 +75,32 @@ def environment() -> dict[str, str]:
     return variables
 
 
-def run(phase: str) -> tuple[str, float]:
-    """Run one phase; its verdict is passed, FAILED or SKIPPED."""
+def run(phase: str, *, shown: bool = True) -> tuple[str, float]:
+    """Run one phase, its output shown as it comes or when it is done; its verdict is passed, FAILED or SKIPPED."""
     description, commands = PHASES[phase]
-    print(f"\n== {phase}: {description}", flush=True)
+    heading, said = f"\n== {phase}: {description}", ""
+    if shown:
+        print(heading, flush=True)
     start, verdict = time.perf_counter(), "passed"
     for command in commands:
         variables = environment()
         tool = shutil.which(command[0], path=variables["PATH"]) or command[0]
-        status = subprocess.call([tool, *command[1:]], cwd=ROOT, env=variables)
-        if status == SKIPPED:
+        kept = None if shown else subprocess.PIPE
+        arguments = [tool, *command[1:]]
+        done = subprocess.run(
+            arguments, cwd=ROOT, env=variables, check=False, text=True, stdout=kept, stderr=kept and subprocess.STDOUT
+        )
+        said += done.stdout or ""
+        if done.returncode == SKIPPED:
             verdict = "SKIPPED"
             break
-        if status:
+        if done.returncode:
             verdict = "FAILED"
             if phase != "lint":
                 break
     seconds = time.perf_counter() - start
-    print(f"== {phase}: {verdict} in {seconds:.0f} s", flush=True)
+    lines = [] if shown else [heading, said.rstrip()]
+    print("\n".join([*lines, f"== {phase}: {verdict} in {seconds:.0f} s"]), flush=True)
     return verdict, seconds
 
 
@@ -98,11 +110,19 @@ def main(names: list[str]) -> int:
     if unknown or not names:
         print(f"expected check, test or some of {', '.join(PHASES)}; got {' '.join(unknown) or 'nothing'}")
         return 2
-    verdicts = {name: run(name) for name in names}
+    start = time.perf_counter()
+    verdicts: dict[str, tuple[str, float]] = {}
+    lanes = [[name for name in names if name in BESIDE_THE_BOOK], [name for name in names if name == "book"]]
+    if all(lanes):
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            for lane in pool.map(lambda lane: {name: run(name, shown=False) for name in lane}, lanes):
+                verdicts |= lane
+    verdicts |= {name: run(name) for name in names if name not in verdicts}
+    verdicts = {name: verdicts[name] for name in names}
     print("\nphase         verdict    seconds")
     for name, (verdict, seconds) in verdicts.items():
         print(f"{name:<13} {verdict:<10} {seconds:7.0f}")
-    print(f"{'together':<24} {sum(seconds for _, seconds in verdicts.values()):7.0f}")
+    print(f"{'together':<24} {time.perf_counter() - start:7.0f}")
     if any(verdict == "SKIPPED" for verdict, _ in verdicts.values()):
         print(f"\nThe pages were NOT tested in a browser: {missing_message()}")
     return int(any(verdict == "FAILED" for verdict, _ in verdicts.values()))

@@ -41,12 +41,12 @@ RECIPES = {
     "many worlds, memory": Recipe(randomised=True, memory=True),
 }
 
-# chosen with seeds from 100 on
+# chosen with seeds from 100 on; an entropy weight that falls sooner leaves agents with memory no better than without
 LOOP: dict[str, Any] = {"num_envs": 128, "rollout_steps": 32}
 SETTINGS: dict[str, Any] = {
-    "hidden_sizes": (64, 64), "learning_rate": 1e-3, "value_learning_rate": 1e-3, "epochs": 4, "minibatches": 4,
-    "discount": 0.99, "learning_rate_decay": 0.992, "entropy_weight": 0.01, "final_entropy_weight": 0.0,
-    "annealing": 0.98,
+    "hidden_sizes": (64, 64), "learning_rate": 1e-3, "learning_rate_decay": 0.995, "value_learning_rate": 1e-3,
+    "epochs": 4, "minibatches": 4, "discount": 0.99, "entropy_weight": 0.01, "final_entropy_weight": 0.001,
+    "annealing": 0.99,
 }  # fmt: skip
 
 
