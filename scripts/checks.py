@@ -88,8 +88,9 @@ def run(phase: str, *, shown: bool = True) -> tuple[str, float]:
         kept = None if shown else subprocess.PIPE
         arguments = [tool, *command[1:]]
         done = subprocess.run(
-            arguments, cwd=ROOT, env=variables, check=False, text=True, stdout=kept, stderr=kept and subprocess.STDOUT
-        )
+            arguments, cwd=ROOT, env=variables, check=False, encoding="utf8", errors="replace", stdout=kept,
+            stderr=kept and subprocess.STDOUT,
+        )  # fmt: skip
         said += done.stdout or ""
         if done.returncode == SKIPPED:
             verdict = "SKIPPED"
