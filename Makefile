@@ -38,6 +38,10 @@ verify: $(VENV)/.stamp ## run the long tests, then the section experiments with 
 	$(BIN)/ca14 run robust --seeds 20 --part regret
 	$(BIN)/ca14 run robust --seeds 10 --part mdp --part randomisation --part uncertainty --part distributional
 	$(BIN)/ca14 run robust --seeds 5 --part attacks --part adaptation
+	$(BIN)/ca14 run evaluation --seeds 5 --part comparison --part healthcare --part driving --part trading --part market
+	$(BIN)/ca14 run evaluation --seeds 5 --part robotics --part industrial --part energy --part deployment
+	$(BIN)/ca14 run evaluation --seeds 5 --part offline_safe --part fine_tuning --part robust_safe --part partners
+	$(BIN)/ca14 run evaluation --seeds 5 --part continual --part preferences
 	$(BIN)/python -m benchmarks.cpo_dual
 
 bench: $(VENV)/.stamp ## time updates and environments beside their floors and peers

@@ -1,8 +1,9 @@
-"""The command ``ca14``: list, collect, train, evaluate, and run a section's experiment."""
+"""The command ``ca14``: list, collect, train, evaluate, run the experiments of the sections, report."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -432,6 +433,86 @@ def evaluate(
     _write_json(output, fixed | scores)
 
 
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="File that a training command wrote.")],
+    output: Annotated[Path, typer.Option(help="File of the program; a description is written beside it.")],
+    format: Annotated[str, typer.Option("--format", help="torch or onnx (needs the extra export).")] = "torch",
+    overwrite: Annotated[bool, typer.Option(help="Replace an export that exists.")] = False,
+) -> None:
+    """Write an agent's deterministic policy as a program that runs without this package."""
+    from ca14lib.agents import load_agent
+    from ca14lib.deployment import export_policy, load_exported
+
+    path = export_policy(load_agent(checkpoint), output, format, overwrite=overwrite)  # type: ignore[arg-type]
+    found = load_exported(path).metadata
+    table = Table("quantity", "value", title=f"{found['agent']} as {format} program")
+    for name in ("parameters", "parity", "sha256"):
+        table.add_row(name, f"{found[name]:.3g}" if isinstance(found[name], float) else str(found[name]))
+    console.print(table)
+    console.print(f"program: {path}", highlight=False)
+
+
+@app.command()
+def card(
+    checkpoint: Annotated[Path, typer.Argument(help="File that a training command wrote.")],
+    program: Annotated[Path | None, typer.Option(help="Exported program to compare with the agent.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Minari id of the data it was trained on.")] = None,
+    results: Annotated[Path | None, typer.Option(help="CSV file with rows of results.")] = None,
+    intended_use: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    limits: Annotated[str | None, typer.Option(help="What it must not be used for.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Markdown file; by default the card is printed.")] = None,
+) -> None:
+    """Write the model card of a checkpoint, with the checklist of the five critical factors."""
+    from ca14lib.data import OfflineDataset
+    from ca14lib.deployment import Evidence, model_card
+
+    rows = None
+    if results is not None:
+        import pandas as pd
+
+        rows = pd.read_csv(results)
+    data = None if dataset is None else OfflineDataset.from_minari(dataset)
+    text = model_card(
+        checkpoint, Evidence(dataset=data, results=rows, export=program), intended_use=intended_use, limits=limits
+    )
+    if output is None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.part")
+    partial.write_text(text, "utf8")
+    partial.replace(output)
+    console.print(f"card: {output}", highlight=False)
+
+
+@app.command()
+def latency(
+    path: Annotated[Path, typer.Argument(help="Exported program, or checkpoint of an agent without memory.")],
+    decisions: Annotated[int, typer.Option(help="Decisions that are timed, at least 100.")] = 2_000,
+    seed: Annotated[int, typer.Option(help="Seed of the observations.")] = 0,
+) -> None:
+    """Time single decisions on one thread: median, p99 and maximum."""
+    from ca14lib.agents import load_agent
+    from ca14lib.agents.multi_agent import MultiAgent
+    from ca14lib.deployment import load_exported, measure_latency
+
+    exported = path.with_name(f"{path.name}.json").exists()
+    policy: Any = load_exported(path) if exported else load_agent(path)
+    if isinstance(policy, MultiAgent) and policy.memory_size:
+        raise ValueError(f"{path} holds a team with memory; latency is measured of decisions on one observation")
+    import numpy as np
+
+    space = policy.observation_space
+    space.seed(seed)
+    seen = np.stack([np.asarray(space.sample()) for _ in range(64)])
+    table = Table("quantity", "ms", title=f"{path.name}: {decisions:,} decisions on one thread")
+    for name, value in measure_latency(policy, seen, decisions)._asdict().items():
+        if name != "decisions":
+            table.add_row(name, f"{value:.3f}")
+    console.print(table)
+
+
 def _evaluate_by_episodes(
     agent: Any, environment: str, episodes: int, seed: int, stochastic: bool, arguments: dict[str, Any]
 ) -> dict[str, Any]:
@@ -481,121 +562,228 @@ def _write_json(path: Path | None, numbers: dict[str, Any]) -> None:
         temporary.replace(path)
 
 
+# options that the sections share
+Seeds = Annotated[int, typer.Option(help="Seeds per setting, at least 2.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Minutes instead of hours: few settings, short training.")]
+Output = Annotated[
+    Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
+]
+Cache = Annotated[Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")]
+Jobs = Annotated[int | None, typer.Option(help="Processes; one per core by default.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT, whose workers do the runs; see the scale page."),
+]
+
+
+def _part_option(parts: str, needs: str = "") -> Any:
+    return typer.Option(help=f"{parts}; may be repeated; all by default{needs}.")
+
+
 @run_app.command("offline")
 def run_offline(
-    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Minutes instead of hours: less data, shorter training.")
-    ] = False,
+    seeds: Seeds = 10,
+    quick: Quick = False,
     part: Annotated[
         list[str] | None,
-        typer.Option(
-            help="gridworld, hyperparameters, sepsis, evaluation, pendulum, hopper or driving; may be repeated; "
-            "all by default (hopper needs `ca14 make-datasets hopper` first)."
+        _part_option(
+            "gridworld, hyperparameters, sepsis, evaluation, pendulum, hopper or driving",
+            " (hopper needs `ca14 make-datasets hopper` first)",
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
-    ] = Path("runs/offline"),
-    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    output: Output = None,
+    cache: Cache = Path("runs/offline"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Section 1: offline agents and off-policy evaluation, as shares of the exact optimum or scores of control."""
     from ca14lib.experiments import offline
 
-    _run_section(offline, seeds, quick, part, output, cache, jobs)
+    _run_section(offline, seeds, quick, part, output, cache, jobs, scheduler)
 
 
 @run_app.command("safe")
 def run_safe(
-    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Minutes instead of hours: few settings, short training.")
-    ] = False,
+    seeds: Seeds = 10,
+    quick: Quick = False,
     part: Annotated[
         list[str] | None,
-        typer.Option(
-            help="grid, cliff, multipliers, shield, reactor, velocity, sepsis or driving; may be repeated; all by "
-            "default (driving needs the extra applications)."
+        _part_option(
+            "grid, cliff, multipliers, shield, reactor, velocity, sepsis or driving",
+            " (driving needs the extra applications)",
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
-    ] = Path("runs/safe"),
-    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    output: Output = None,
+    cache: Cache = Path("runs/safe"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Section 2: safe agents beside the exact optimum within their limits, mechanisms, applications."""
     from ca14lib.experiments import safe
 
-    _run_section(safe, seeds, quick, part, output, cache, jobs)
+    _run_section(safe, seeds, quick, part, output, cache, jobs, scheduler)
 
 
 @run_app.command("multi-agent")
 def run_multi_agent(
-    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Minutes instead of hours: few settings, short training.")
-    ] = False,
+    seeds: Seeds = 10,
+    quick: Quick = False,
     part: Annotated[
         list[str] | None,
-        typer.Option(
-            help="games, two_step, target_grid, scaling, public_games, credit, communication or self_play; may be "
-            "repeated; all by default (public_games needs the extra games)."
+        _part_option(
+            "games, two_step, target_grid, scaling, public_games, credit, communication or self_play",
+            " (public_games needs the extra games)",
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
-    ] = Path("runs/multi-agent"),
-    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    output: Output = None,
+    cache: Cache = Path("runs/multi-agent"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Section 3: teams and games, beside exact equilibria, optima and bounds."""
     from ca14lib.experiments import multi_agent
 
-    _run_section(multi_agent, seeds, quick, part, output, cache, jobs)
+    _run_section(multi_agent, seeds, quick, part, output, cache, jobs, scheduler)
 
 
 @run_app.command("robust")
 def run_robust(
-    seeds: Annotated[int, typer.Option(help="Seeds per setting, at least 2.")] = 10,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Minutes instead of hours: few settings, short training.")
-    ] = False,
+    seeds: Seeds = 10,
+    quick: Quick = False,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="mdp, attacks, distributional, regret or uncertainty; may be repeated; all by default."),
+        _part_option("mdp, randomisation, adaptation, attacks, distributional, regret or uncertainty"),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the tables; by default results/, with --quick runs/quick/.")
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(help="Folder of finished runs, from which a stopped experiment goes on.")
-    ] = Path("runs/robust"),
-    jobs: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    output: Output = None,
+    cache: Cache = Path("runs/robust"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Section 4: robust agents beside exact worst cases, bounds and optima."""
     from ca14lib.experiments import robust
 
-    _run_section(robust, seeds, quick, part, output, cache, jobs)
+    _run_section(robust, seeds, quick, part, output, cache, jobs, scheduler)
+
+
+@run_app.command("evaluation")
+def run_evaluation(
+    seeds: Seeds = 5,
+    quick: Quick = False,
+    part: Annotated[
+        list[str] | None,
+        _part_option(
+            "comparison, healthcare, driving, trading, market, robotics, industrial, energy, anm, deployment, "
+            "offline_safe, fine_tuning, robust_safe, partners, continual or preferences",
+            " (driving needs the extra applications, deployment export, anm energy)",
+        ),
+    ] = None,
+    output: Output = None,
+    cache: Cache = Path("runs/evaluation"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Section 5: all agents on one scale, applications beside practitioners' baselines, hybrids, deployment."""
+    from ca14lib.experiments import evaluation
+
+    _run_section(evaluation, seeds, quick, part, output, cache, jobs, scheduler)
+
+
+@run_app.command("all")
+def run_all(
+    seeds: Seeds = 10,
+    quick: Quick = False,
+    output: Output = None,
+    cache: Annotated[Path, typer.Option(help="Folder of finished runs, one folder per section.")] = Path("runs"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """All sections, part by part: every table of the book, or with --quick a small version of each.
+
+    Stopped at any moment and started again, it goes on with the runs that are missing. A part that fails, or that
+    needs something which is not installed, does not end the others; a list at the end says so.
+    """
+    from ca14lib.experiments.everything import run_everything
+
+    _use_scheduler(scheduler)
+    if quick and output is None:
+        output = Path("runs/quick")
+    outcomes = run_everything(seeds=seeds, quick=quick, output=output, cache_folder=cache, jobs=jobs)
+    table = Table("section", "part", "outcome", "minutes", title="All sections")
+    for outcome in outcomes:
+        table.add_row(outcome.section, outcome.part, outcome.text, f"{outcome.seconds / 60:.1f}")
+    console.print(table)
+    if any(outcome.failed for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 def _run_section(
-    section: Any, seeds: int, quick: bool, part: list[str] | None, output: Path | None, cache: Path, jobs: int | None
-) -> None:
+    section: Any, seeds: int, quick: bool, part: list[str] | None, output: Path | None, cache: Path, jobs: int | None,
+    scheduler: str | None,
+) -> None:  # fmt: skip
     """Run parts of a section's experiment and show its tables, but not those of single runs."""
+    _use_scheduler(scheduler)
     if quick and output is None:
         output = Path("runs/quick")
     tables = section.run(seeds=seeds, quick=quick, parts=part, output=output, cache_folder=cache, jobs=jobs)
     for name, frame in tables.items():
         if not name.endswith(("_runs", "_history")):
             _print_frame(name, frame)
+
+
+def _use_scheduler(address: str | None) -> None:
+    """Every sweep of this process asks the environment for its scheduler."""
+    from ca14lib.training.sweep import SCHEDULER_VARIABLE
+
+    if address is not None:
+        os.environ[SCHEDULER_VARIABLE] = address
+
+
+@app.command()
+def report(
+    output: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")] = Path("runs/report"),
+    results: Annotated[
+        Path | None, typer.Option(help="Folder with the measurements of `ca14 run evaluation`; by default results/.")
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="Weight of a dimension, name=number; may be repeated. Those not named keep theirs."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a report that is there.")] = False,
+) -> None:
+    """Write the evaluation of all agents as one HTML page, CSV tables and figures."""
+    from ca14lib.evaluation import WEIGHTS, Evaluator
+    from ca14lib.evaluation.report import check_target, write_report
+    from ca14lib.experiments.evaluation.comparison import MEASUREMENTS
+    from ca14lib.experiments.evaluation.homes import HOME_OF
+    from ca14lib.experiments.results import is_stale, read_metadata, read_results
+
+    check_target(output, overwrite)
+    weights = dict(WEIGHTS)
+    for text in weight or []:
+        name, equals, number = text.partition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise ValueError(f"--weight expects name=number, got {text!r}") from None
+        if not equals:
+            raise ValueError(f"--weight expects name=number, got {text!r}")
+    evaluator = Evaluator(weights)
+    measurements = read_results(MEASUREMENTS, results)
+    made = read_metadata(MEASUREMENTS, results)
+    notes = {
+        "Measured by": made["command"], "Date": made["date"], "Seeds": len(made["seeds"]),
+        "Version": made["versions"]["ca14lib"],
+    }  # fmt: skip
+    if is_stale(MEASUREMENTS, results):
+        notes["Note"] = "the code has changed since these measurements were made"
+        console.print(f"the measurements are from other code than this: `{made['command']}` makes them again")
+    groups = {name: HOME_OF[name].split(",")[0] for name in measurements["agent"].unique() if name in HOME_OF}
+    groups |= {name: "other" for name in measurements["agent"].unique() if name not in groups}
+    page = write_report(
+        evaluator(measurements), output, groups=groups, title="All agents of the course", overwrite=overwrite,
+        notes=notes,
+    )  # fmt: skip
+    console.print(f"report: {page}", highlight=False)
 
 
 def _print_frame(title: str, frame: Any) -> None:
@@ -659,7 +847,7 @@ def main() -> None:
     """Entry point: errors that a user can mend are one line, not a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, ConnectionError, ImportError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(2)
 

@@ -69,9 +69,14 @@ def test_no_file_is_large() -> None:
     assert {name: size for name, size in large.items() if size > MAXIMAL_BYTES} == {}
 
 
+# gym-anm pins a version of websocket-client that is too old for Jupyter: it goes into an environment of its own
+UNLOCKED = {"energy"}
+
+
 def test_lock_meets_the_ranges_of_the_project() -> None:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text("utf8"), re.MULTILINE))
-    wanted = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
+    extras = {name: extra for name, extra in PROJECT["optional-dependencies"].items() if name not in UNLOCKED}
+    wanted = [*PROJECT["dependencies"], *(one for extra in extras.values() for one in extra)]
     for requirement in map(Requirement, wanted):
         assert requirement.name in pins, f"{requirement.name} is not locked"
         pin = pins[requirement.name]

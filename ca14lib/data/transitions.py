@@ -24,7 +24,8 @@ class Transitions:
         action_mask: ``[B, A]`` bool, actions allowed at ``observation``, or None.
         next_action_mask: ``[B, A]`` bool, actions allowed at ``next_observation``, or None.
         value_target: ``[B]`` float32, an estimate of the value of ``observation`` from its whole episode, present when
-            the agent asked for it through :meth:`ca14lib.agents.Agent.relabel`, or None.
+            the agent asked for it through :meth:`ca14lib.agents.Agent.relabel`, or another label per row that it made
+            of the whole log (``ConstrainedBCQ``: 1 where an episode begins), or None.
     """
 
     observation: Tensor

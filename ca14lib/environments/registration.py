@@ -18,6 +18,7 @@ ENVIRONMENTS = {
     "CA14/ICUSepsis-v0": ("icu_sepsis", "ICUSepsis", "ICUSepsisVector"),
     "CA14/SafeGrid-v0": ("safe_grid", "SafeGrid", "SafeGridVector"),
     "CA14/SafeCliff-v0": ("safe_cliff", "SafeCliff", "SafeCliffVector"),
+    "CA14/GustyGrid-v0": ("gusty_grid", "GustyGrid", "GustyGridVector"),
     "CA14/ProbeReward-v0": ("probes", "ProbeReward", "ProbeRewardVector"),
     "CA14/ProbeValue-v0": ("probes", "ProbeValue", "ProbeValueVector"),
     "CA14/ProbeDiscount-v0": ("probes", "ProbeDiscount", "ProbeDiscountVector"),
@@ -31,6 +32,8 @@ CONTINUOUS_ENVIRONMENTS = {
     "CA14/CartPoleDomain-v0": ("domains", "CartPoleDomain", "CartPoleDomainVector"),
     "CA14/PendulumDomain-v0": ("domains", "PendulumDomain", "PendulumDomainVector"),
     "CA14/UncertainGrid-v0": ("uncertain_grid", "UncertainGrid", "UncertainGridVector"),
+    "CA14/Trading-v0": ("applications.trading", "Trading", "TradingVector"),
+    "CA14/ReacherDomain-v0": ("applications.robotics", "ReacherDomain", "ReacherDomainVector"),
 }
 
 # other simulators with costs added: id -> (module, function, its arguments, limit on the steps that Gymnasium imposes)
@@ -40,6 +43,8 @@ GYMNASIUM_TASKS: dict[str, tuple[str, str, dict[str, Any], int | None]] = {
     "CA14/SwimmerVelocity-v0": ("velocity", "velocity_environment", {"task": "Swimmer"}, 1000),
     "CA14/SafeDriving-v0": ("safe_driving", "driving_environment", {}, None),
     "CA14/HopperDomain-v0": ("domains", "hopper_domain", {}, 1000),
+    "CA14/HopperVelocityDomain-v0": ("applications.robotics", "hopper_velocity_domain", {}, 1000),
+    "CA14/ANM6Easy-v0": ("applications.anm", "grid_operator", {}, None),
 }
 
 
@@ -78,6 +83,10 @@ def register_environments() -> None:
 MULTI_AGENT_ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "TargetGrid": ("ca14lib.environments.target_grid", "TargetGrid"),
     "MatrixGame": ("ca14lib.environments.matrix_games", "MatrixGame"),
+    "Junction": ("ca14lib.environments.applications.junction", "Junction"),
+    "LeverGame": ("ca14lib.environments.lever_game", "LeverGame"),
+    "QuoteMarket": ("ca14lib.environments.applications.market", "QuoteMarket"),
+    "Microgrid": ("ca14lib.environments.applications.microgrid", "Microgrid"),
     "TwoStepGame": ("ca14lib.environments.two_step_game", "TwoStepGame"),
     "ReferentialGame": ("ca14lib.environments.referential_game", "ReferentialGame"),
     "Spread": ("ca14lib.environments.spread", "Spread"),

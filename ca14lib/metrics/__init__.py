@@ -19,6 +19,12 @@ from ca14lib.metrics.communication import (
     speaker_consistency,
     topographic_similarity,
 )
+from ca14lib.metrics.comparison import (
+    Profile,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+)
 from ca14lib.metrics.coordination import (
     collisions_per_episode,
     coordination_gain,
@@ -72,6 +78,7 @@ from ca14lib.metrics.shares import normalized_score, share_of_range
 __all__ = [
     "Interval",
     "MeshSummary",
+    "Profile",
     "RISK_MEASURES",
     "ReliabilityCurve",
     "RiskCoverage",
@@ -105,6 +112,9 @@ __all__ = [
     "mesh_summary",
     "message_entropy",
     "normalized_score",
+    "optimality_gap",
+    "performance_profile",
+    "probability_of_improvement",
     "regret_exponent",
     "regret_table",
     "relative_drop",

@@ -1,4 +1,4 @@
-"""The same function over a grid of settings and seeds, in parallel, resumable."""
+"""The same function over a grid of settings and seeds, in parallel, resumable, here or on a Dask cluster."""
 
 import hashlib
 import inspect
@@ -7,7 +7,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from tqdm.auto import tqdm
 
 from ca14lib.training.provenance import source_hash
 
+SCHEDULER_VARIABLE = "CA14_SCHEDULER"  # address of a Dask scheduler, for sweeps that are given none
+CONNECT_SECONDS = 10
+
 
 def sweep(
     function: Callable[..., Any],
@@ -29,23 +32,31 @@ def sweep(
     path: str | Path | None = None,
     jobs: int | None = None,
     progress: bool = True,
+    scheduler: str | None = None,
 ) -> pd.DataFrame:
     """Run ``function(**point, seed=seed)`` for every point of a grid and every seed.
 
-    Each run is a process of its own with one thread. With a ``path``, every finished run is a Parquet file there at
+    Each run has a process of its own with one thread. With a ``path``, every finished run is a Parquet file there at
     once; called again, the sweep runs only what is missing, failed, or was made by other code.
+    With a scheduler the runs go to the workers of a Dask cluster, and what they return is stored here, so that workers
+    need the same code but no common folder. The run of a worker that dies is given to another one; results are those
+    of a run in this process.
 
     Args:
         function: Top-level function that returns a dict of numbers, a list of such dicts, or a data frame.
         grid: Values of every argument; the sweep covers their product.
         seeds: Seeds, or their number (then 0, 1, …).
         path: Folder for the results.
-        jobs: Number of processes; None for one per core.
-        progress: Show a progress bar.
+        jobs: Number of processes; None for one per core. With a scheduler its workers decide.
+        progress: Show a progress bar with the time left.
+        scheduler: Address of a Dask scheduler, ``tcp://HOST:PORT``; None for ``$CA14_SCHEDULER``, and processes of
+            this computer where that is not set.
     Returns:
         One row per row returned, with the columns of the grid, ``seed``, ``error`` (empty when fine) and ``seconds``.
     Raises:
-        ValueError: If the grid or the seeds are empty.
+        ValueError: If the grid or the seeds are empty, or the workers' code differs from this one's.
+        ConnectionError: If the scheduler cannot be reached.
+        ImportError: If a scheduler is given and Dask is not installed.
     """
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -62,14 +73,68 @@ def sweep(
             if stored is not None:
                 results[index] = stored
     missing = [index for index in range(len(runs)) if index not in results]
-    workers = joblib.Parallel(n_jobs=jobs or os.cpu_count() or 1, return_as="generator_unordered")
-    finished = workers(joblib.delayed(_run)(function, runs[index], index) for index in missing)
+    targets = {index: folder and folder / _file_name(function, runs[index], code) for index in missing}
+    address = scheduler or os.environ.get(SCHEDULER_VARIABLE)
+    finished = (
+        _on_cluster(function, runs, targets, address, code) if address else _on_processes(function, runs, targets, jobs)
+    )
     for index, frame in tqdm(finished, total=len(runs), initial=len(results), disable=not progress, unit="run"):
-        if folder is not None:
-            _store(frame, folder / _file_name(function, runs[index], code))
         results[index] = frame
-    get_reusable_executor().shutdown(wait=True)  # workers kept for a next sweep would go on with this code
     return pd.concat([results[index] for index in range(len(runs))], ignore_index=True)
+
+
+def _on_processes(
+    function: Callable[..., Any], runs: list[dict[str, Any]], targets: dict[int, Path | None], jobs: int | None
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Finished runs of processes of this computer, which store them: what is finished survives this process."""
+    workers = joblib.Parallel(n_jobs=jobs or os.cpu_count() or 1, return_as="generator_unordered")
+    yield from workers(joblib.delayed(_run)(function, runs[index], index, target) for index, target in targets.items())
+    get_reusable_executor().shutdown(wait=True)  # workers kept for a next sweep would go on with this code
+
+
+def _on_cluster(
+    function: Callable[..., Any], runs: list[dict[str, Any]], targets: dict[int, Path | None], address: str, code: str
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Finished runs in the order in which they come from a cluster's workers, each once, stored on this computer."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise ImportError("a scheduler needs Dask: pip install 'ca14lib[scale]'") from None
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as problem:
+        raise ConnectionError(
+            f"no Dask scheduler answers at {address!r} within {CONNECT_SECONDS} s ({problem}); "
+            "`dask scheduler` starts one and prints its address, tcp://HOST:PORT"
+        ) from None
+    with client:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        if not workers:
+            raise ConnectionError(f"the scheduler at {address!r} has no workers; `dask worker {address}` starts one")
+        if any(worker["nthreads"] != 1 for worker in workers.values()):
+            raise ValueError("a run needs a process of its own: start the workers with --nthreads 1 (and --nworkers N)")
+        if function.__module__ != "__main__":
+            for worker, found in client.run(_worker_code, function.__module__).items():
+                if found != code:
+                    raise ValueError(
+                        f"worker {worker} has other code of {function.__module__} ({found}) than this computer "
+                        f"({code}): install the same version there"
+                    )
+        # pure=False: two sweeps must not share a key; the cluster itself starts a dead worker's run again elsewhere
+        futures = {client.submit(_run, function, runs[index], index, pure=False): index for index in targets}
+        for future in as_completed(list(futures), loop=client.loop):
+            if future.status != "finished":  # the workers that had this run died too often
+                cause, index = future.exception(), futures[future]
+                frame = _failed(runs[index], f"{type(cause).__name__}: {cause}")
+            else:
+                index, frame = future.result()
+            _store(frame, targets[index])
+            yield index, frame
+            future.release()
+
+
+def _worker_code(module: str) -> str:
+    return source_hash(module)
 
 
 def _code_hash(function: Callable[..., Any]) -> str:
@@ -79,7 +144,9 @@ def _code_hash(function: Callable[..., Any]) -> str:
     return source_hash(function.__module__)
 
 
-def _run(function: Callable[..., Any], run: dict[str, Any], index: int) -> tuple[int, pd.DataFrame]:
+def _run(
+    function: Callable[..., Any], run: dict[str, Any], index: int, target: Path | None = None
+) -> tuple[int, pd.DataFrame]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.perf_counter()
@@ -95,9 +162,19 @@ def _run(function: Callable[..., Any], run: dict[str, Any], index: int) -> tuple
         frame, error = pd.DataFrame([{}]), "".join(traceback.format_exception(problem))
     finally:
         torch.set_num_threads(threads)
+    frame = _with_settings(run, frame).assign(error=error, seconds=time.perf_counter() - start)
+    _store(frame, target)
+    return index, frame
+
+
+def _failed(run: dict[str, Any], error: str) -> pd.DataFrame:
+    return _with_settings(run, pd.DataFrame([{}])).assign(error=error, seconds=np.nan)
+
+
+def _with_settings(run: dict[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
     settings = pd.DataFrame([{key: _plain(value) for key, value in run.items()}] * len(frame))
     outcome = frame.drop(columns=[column for column in settings if column in frame])
-    return index, pd.concat([settings, outcome], axis=1).assign(error=error, seconds=time.perf_counter() - start)
+    return pd.concat([settings, outcome], axis=1)
 
 
 def _plain(value: Any) -> Any:
@@ -120,7 +197,9 @@ def _stored(path: Path) -> pd.DataFrame | None:
     return frame if "error" in frame and (frame["error"] == "").all() else None
 
 
-def _store(frame: pd.DataFrame, path: Path) -> None:
+def _store(frame: pd.DataFrame, path: Path | None) -> None:
+    if path is None:
+        return
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     frame.to_parquet(temporary)
     os.replace(temporary, path)

@@ -149,6 +149,22 @@ OUT_OF_RANGE = {
         "ramp_delay": [-1],
         "ramp_updates": [0],
     },
+    "ConstrainedBCQ": COMMON
+    | TARGET
+    | {
+        "cost_limits": [(-1.0,), (float("nan"),)],
+        "cost_discount": [0.0, 1.1],
+        "threshold": [-0.1, 1.0],
+        "logit_penalty": [-0.1, float("inf")],
+        "temperature": [-0.1, float("nan")],
+        "pessimism": [-0.1, 1.1],
+        "multiplier_learning_rate": [-0.1, float("inf")],
+        "multiplier_patience": [0, 1.5],
+        "initial_multiplier": [-0.1, 101.0],
+        "max_multiplier": [0.0, float("inf")],
+    },
+    "DiscreteCalQL": COMMON | TARGET | {"conservative_weight": [-0.1, float("nan")], "relabel_interval": [0, 1.5]},
+    "RobustLagrangian": MULTIPLIER | {"num_models": [0, 1.5], "weight_learning_rate": [-0.1, float("inf")]},
 }
 DISCRETE = [name for name, cls in AGENTS.items() if issubclass(cls, DiscreteAgent)]
 CONTINUOUS = [name for name, cls in AGENTS.items() if issubclass(cls, ContinuousAgent)]

@@ -1,12 +1,17 @@
 """Sweeps cover their grid, keep what is finished, repeat what is not, and survive failing runs."""
 
+import contextlib
 import importlib
+import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -319,3 +324,133 @@ def test_workers_do_not_go_on_with_code_that_has_changed_since(tmp_path):
         """,
     )
     assert shown.split("\n")[:2] == ["[1, 1]", "[22, 22]"]
+
+
+# Stopped at any moment, and on a cluster
+
+
+def counted(folder: str, a: int, seed: int) -> dict[str, float]:
+    time.sleep(0.03)
+    leave_a_mark(folder)
+    return {"score": 10.0 * a + seed + np.random.default_rng(seed).random()}
+
+
+def killed_and_started_again(tmp_path: Path, marks: Path, kills: int, random: np.random.Generator) -> None:
+    """Kill a sweep of 60 runs at random moments, let it finish, and compare with one that nobody disturbed."""
+    script = f"""
+        from tests.training.test_sweep import counted
+        from ca14lib.training import sweep
+
+        if __name__ == "__main__":
+            grid = {{"folder": [{str(marks)!r}], "a": list(range(6))}}
+            sweep(counted, grid, 10, path="out", jobs=2, progress=False)
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script), "utf8")
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+    out, lost = tmp_path / "out", 0
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [sys.executable, "script.py"], cwd=tmp_path, env=environment, start_new_session=True,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        before = calls(marks)
+        while process.poll() is None and calls(marks) == before:
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.12))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kept = len(list(out.glob("*.parquet")))
+        assert calls(marks) - kept - lost <= 2, "more was lost than the two runs in progress"
+        lost = calls(marks) - kept
+    run_script(tmp_path, (tmp_path / "script.py").read_text("utf8"))
+    assert len(list(out.glob("*.parquet"))) == 60
+    grid = {"folder": [str(tmp_path / "undisturbed")], "a": list(range(6))}
+    (tmp_path / "undisturbed").mkdir()
+    expected = sweep(counted, grid, 10, **QUIET)
+    grid["folder"] = [str(marks)]
+    counted_before = calls(marks)
+    found = sweep(counted, grid, 10, path=out, **QUIET)
+    assert calls(marks) == counted_before  # nothing was left to do
+    assert found["score"].tolist() == expected["score"].tolist()
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_loses_only_what_was_in_progress(tmp_path, marks):
+    killed_and_started_again(tmp_path, marks, 1, np.random.default_rng())
+
+
+@pytest.mark.verify
+def test_a_sweep_may_be_killed_twenty_times(tmp_path, marks):
+    killed_and_started_again(tmp_path, marks, 20, np.random.default_rng())
+
+
+def small_cluster(workers: int) -> Any:
+    """A scheduler and some workers, each a process of its own, as on the machines of a cluster."""
+    distributed = pytest.importorskip("distributed")
+    return distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with small_cluster(2) as local:
+        yield local
+
+
+def kills_its_worker_once(folder: str, seed: int) -> dict[str, float]:
+    mark = Path(folder) / f"died-{seed}"
+    if seed == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return {"score": 2.0 * seed}
+
+
+def always_kills_its_worker(seed: int) -> dict[str, float]:
+    if seed == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"score": 2.0 * seed}
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_what_this_computer_gives_and_nothing_twice(cluster, marks, tmp_path):
+    grid = {"folder": [str(marks)], "a": [3, 1, 2], "b": ["x"]}
+    here = sweep(product, grid, 2, **QUIET)
+    before = calls(marks)
+    there = sweep(product, grid, 2, path=tmp_path / "out", scheduler=cluster.scheduler_address, progress=False)
+    unlike = ["seconds", "process"]
+    pd.testing.assert_frame_equal(here.drop(columns=unlike), there.drop(columns=unlike))
+    assert calls(marks) - before == 6
+    assert len(set(there["process"])) == 2
+    again = sweep(product, grid, 2, path=tmp_path / "out", **QUIET)  # the stored runs are the same as those made here
+    pd.testing.assert_frame_equal(there, again)
+    assert calls(marks) - before == 6
+
+
+@pytest.mark.slow
+def test_the_run_of_a_dead_worker_is_given_to_another(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("CA14_SCHEDULER", cluster.scheduler_address)
+    frame = sweep(kills_its_worker_once, {"folder": [str(tmp_path)]}, 8, progress=False)
+    assert (tmp_path / "died-3").exists()
+    assert frame["score"].tolist() == [2.0 * seed for seed in range(8)]
+    assert (frame["error"] == "").all()
+
+
+@pytest.mark.slow
+def test_a_run_that_kills_every_worker_is_recorded_and_the_others_finish():
+    """With one death allowed two workers die of it; the other two are there whether or not those come back."""
+    dask = pytest.importorskip("dask")
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), small_cluster(4) as own:
+        frame = sweep(always_kills_its_worker, {}, 3, scheduler=own.scheduler_address, progress=False)
+    assert frame["score"].tolist()[::2] == [0.0, 4.0]
+    assert "KilledWorker" in frame["error"][1]
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(importlib.import_module("ca14lib.training.sweep"), "CONNECT_SECONDS", 1)
+    with pytest.raises(ConnectionError, match=r"tcp://127\.0\.0\.1:1"):
+        sweep(several_rows, {"kind": ["dict"]}, 2, scheduler="tcp://127.0.0.1:1", progress=False)
