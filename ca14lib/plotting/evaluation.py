@@ -158,13 +158,18 @@ def trade_off(
     on = np.asarray(front, dtype=bool)
     best = table[on].sort_values(price)
     axes.step(best[price], best[gain], where="post", color="#888888", linewidth=1.2, zorder=1)
+    named = 0
     for name, row_price, row_gain, member in zip(table["agent"], table[price], table[gain], on):
         axes.plot(
             row_price, row_gain, GROUP_MARKERS[_index(order, groups, name)], color=_colour(order, groups, name),
             alpha=1.0 if member else 0.55, zorder=2,
         )  # fmt: skip
         if member:
-            axes.annotate(name, (row_price, row_gain), xytext=(6, 6), textcoords="offset points", fontsize=11)
+            below = named % 2  # neighbours on the front are close: their names stand on either side of it
+            axes.annotate(
+                name, (row_price, row_gain), xytext=(6, -16 if below else 6), textcoords="offset points", fontsize=11
+            )  # fmt: skip
+            named += 1
     if logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
