@@ -93,13 +93,18 @@ def _read(path: Path, modified: int) -> Results:
 
 
 def parse_filters(text: str) -> dict[str, str]:
-    """'agent=DQN, dataset=mixed' as a dictionary."""
-    return _parse_parts(text.split(","))
+    """'agent=DQN, dataset=mixed' as a dictionary; a value may hold commas, as in 'driver=PPO, one arm, seed=0'."""
+    return _parse_parts(_split(text))
 
 
 def parse_formats(text: str) -> dict[str, str]:
     """'steps=,.0f, share=.2f' as a dictionary: a comma within a format groups thousands."""
-    return _parse_parts(re.split(r",(?=\s*[\w.|]+=)", text))
+    return _parse_parts(_split(text))
+
+
+def _split(text: str) -> list[str]:
+    """Parts of a list: a comma ends one where another key follows."""
+    return re.split(r",(?=\s*(?:[\w.|]+=|$))", text)
 
 
 def _parse_parts(parts: list[str]) -> dict[str, str]:

@@ -76,6 +76,7 @@ def test_a_changed_file_is_read_again(folder: Path) -> None:
 
 def test_filters_and_minus_zero() -> None:
     assert parse_filters(" a=1 ,b= x=y") == {"a": "1", "b": "x=y"}
+    assert parse_filters("driver=PPO, one arm, seed=0,") == {"driver": "PPO, one arm", "seed": "0"}
     assert formatted("-0.001", ".2f") == "0.00"
 
 
