@@ -143,6 +143,6 @@ def test_part_makes_its_tables():
 
     tables = driving(sweeps, True)
     exact = tables["evaluation_junction"].set_index(["team", "road"])
-    assert exact.loc[("optimum", "dry"), "share_iqm"] == 1
+    assert exact.loc[("optimum", "nearly dry"), "share_iqm"] == 1
     assert exact.loc[("MAPPO + right of way", "slippery"), "crashed_max"] == 0
     assert len(tables["evaluation_driving"]) == 2 * len(DRIVERS)

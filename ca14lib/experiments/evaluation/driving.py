@@ -64,7 +64,7 @@ DRIVERS = (*RULES, *LEARNERS)
 
 JUNCTION_STEPS, JUNCTION_ENVS = 48_000, 64
 ROADS: dict[str, float] = {
-    "dry": 0.02,
+    "nearly dry": 0.02,
     "as in training": 0.1,
     "slippery": 0.3,
 }  # probability that a vehicle that goes does not move
