@@ -63,6 +63,16 @@ def test_every_page_of_the_contents_has_a_label_of_its_own() -> None:
     assert [label for label, count in counts.items() if count > 1] == []
 
 
+def test_every_notebook_has_a_label_of_its_own() -> None:
+    labels = [
+        re.findall(r'"\((nb-[\w-]+)\)=', path.read_text("utf8"))
+        for path in sorted((ROOT / "notebooks").rglob("*.ipynb"))
+    ]
+    assert all(len(found) <= 1 for found in labels)
+    counts = Counter(label for found in labels for label in found)
+    assert [label for label, count in counts.items() if count > 1] == []
+
+
 def test_every_page_is_in_the_contents() -> None:
     names = set(re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text("utf8")))
     there = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES}
