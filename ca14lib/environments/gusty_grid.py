@@ -118,14 +118,14 @@ class GustyGridVector(SafeGridVector):
         probability, direction = self.winds[index]
         pushed = calm.transition[:, direction, None, :]
         transition = (1.0 - probability) * calm.transition + probability * pushed
-        arrives = transition[:, :, self._goal_cell]
+        paid = np.where(calm.terminal, self.goal_reward, self.step_reward)  # for the cell entered, as its cost
         shown = np.tile(self._flags[index], (calm.num_states, 1))
         return replace(
             calm,
             observation=np.column_stack([shown, calm.observation]) if self.show_wind else calm.observation,
             transition=transition,
-            reward=arrives * self.goal_reward + (1.0 - arrives) * self.step_reward,
-            cost=(transition @ self.cell_cost)[None],
+            reward=np.broadcast_to(paid, transition.shape),
+            cost=np.broadcast_to(self.cell_cost, (1, *transition.shape)),
         )
 
     def reset(

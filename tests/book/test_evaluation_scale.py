@@ -1,5 +1,6 @@
 """The numbers and the code of the page on many runs hold."""
 
+import os
 import re
 import subprocess
 import sys
@@ -33,9 +34,10 @@ def test_a_seed_means_the_same_in_every_process():
         "import runpy; made = runpy.run_path('tests/book/solutions/scale_seeds.py');"
         "print(made['generator']('DQN', 3).integers(10**9), hash('DQN'))"
     )
+    drawn = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}  # test runners fix it
     shown = [
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=drawn, check=True
         ).stdout.split()
         for _ in range(2)
     ]

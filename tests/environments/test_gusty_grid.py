@@ -68,7 +68,7 @@ def test_the_calm_model_is_that_of_the_layout_and_a_gust_replaces_the_move():
         down.transition[:, 3], 0.8 * calm.transition[:, 3] + DOWNDRAFT.probability * calm.transition[:, 1]
     )
     np.testing.assert_allclose(GustyGridVector(1, winds=(UPDRAFT,)).tabular_model().transition, up.transition)
-    assert up.cost.shape == (1, 25, 4)
+    assert up.cost.shape == (1, 25, 4, 25)  # of the cell entered
 
 
 def test_what_makes_no_wind_is_refused():
