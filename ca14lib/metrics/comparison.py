@@ -1,4 +1,7 @@
-"""Comparing algorithms over runs and tasks, through rliable (Agarwal et al., 2021). Book: evaluation/framework.
+"""Comparing algorithms over runs and tasks (Agarwal et al., 2021). Book: evaluation/framework.
+
+Estimates are rliable's, and tests compare them with it; its profiles and probabilities of improvement come with
+intervals from NumPy's global generator, so that the resampling is done here, from a seed.
 
 Scores are arrays ``[runs, tasks]`` (or ``[runs]``, one task), on a scale that means the same for every task: shares of
 an optimum, for which 1 is the most.

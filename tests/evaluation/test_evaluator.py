@@ -245,9 +245,7 @@ def test_rank_correlation_and_front_by_hand():
 
 
 def fault_zero_for_missing(monkeypatch):
-    original = module._weighted
     monkeypatch.setattr(module.Evaluator, "_scored", _with_zeros(module.Evaluator._scored))
-    return original
 
 
 def _with_zeros(original):
