@@ -9,7 +9,7 @@ from ca14lib.agents.base import Agent, AgentConfig, ContinuousAgent, DiscreteAge
 from ca14lib.agents.check import check_agent
 from ca14lib.agents.checkpoint import read_checkpoint
 from ca14lib.agents.dqn import DQN, DQNConfig
-from ca14lib.agents.hybrid import ConstrainedBCQ, DiscreteCalQL, RobustLagrangian
+from ca14lib.agents.hybrid import ConstrainedBCQ, ContinualDQN, DiscreteCalQL, RobustLagrangian
 from ca14lib.agents.multi_agent import (
     COMA,
     DIAL,
@@ -85,7 +85,7 @@ AGENTS: dict[str, type[Agent]] = {
         PPO, PPOLagrangian, PIDLagrangian, FixedPenalty, CPO,
         SafePolicyGradient, CVaRPolicyGradient, RiskSensitivePolicyGradient,
         QRDQN, IQN, C51, BootstrappedDQN, AdversarialPPO,
-        ConstrainedBCQ, DiscreteCalQL, RobustLagrangian,
+        ConstrainedBCQ, DiscreteCalQL, RobustLagrangian, ContinualDQN,
     )
 }  # fmt: skip
 

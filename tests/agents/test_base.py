@@ -163,6 +163,8 @@ OUT_OF_RANGE = {
         "initial_multiplier": [-0.1, 101.0],
         "max_multiplier": [0.0, float("inf")],
     },
+    "ContinualDQN": DEEP_Q
+    | {"penalty_weight": [-0.1, float("nan"), float("inf")], "clone_weight": [-0.1, float("nan"), float("inf")]},
     "DiscreteCalQL": COMMON | TARGET | {"conservative_weight": [-0.1, float("nan")], "relabel_interval": [0, 1.5]},
     "RobustLagrangian": MULTIPLIER | {"num_models": [0, 1.5], "weight_learning_rate": [-0.1, float("inf")]},
 }

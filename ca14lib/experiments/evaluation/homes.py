@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ca14lib.agents import AGENTS, TEAMS
 from ca14lib.agents.base import Agent
+from ca14lib.agents.hybrid.continual import ContinualDQN
 from ca14lib.agents.hybrid.robust_lagrangian import RobustLagrangian, RobustLagrangianConfig
 from ca14lib.agents.on_policy import OnPolicyAgent
 from ca14lib.agents.robust.bootstrapped_dqn import BootstrappedDQN, BootstrappedDQNConfig
+from ca14lib.data import OfflineDataset
 from ca14lib.environments import uniform_policy
 from ca14lib.evaluation.suites import (
     TEAM_GAME,
@@ -40,6 +42,7 @@ from ca14lib.experiments.offline.datasets import reference_returns
 from ca14lib.experiments.safe.grid import SAFE_GRID, SAFE_GRID_AGENTS
 from ca14lib.metrics.shares import share_of_range
 from ca14lib.training.collect import collect
+from ca14lib.training.continual import FISHER_ROWS
 from ca14lib.training.history import History
 from ca14lib.training.off_policy import train_off_policy
 from ca14lib.training.offline import train_offline
@@ -99,6 +102,7 @@ LOGGED: dict[str, dict[str, Any]] = {
     "DiscreteBCQ": {}, "DiscreteCQL": {"conservative_weight": 0.1},
     "DiscreteIQL": {"expectile": 0.9, "temperature": 3.0},
     "DiscreteCalQL": {"conservative_weight": 0.1}, "ConstrainedBCQ": {},
+    "ContinualDQN": {"penalty_weight": 1.0},
     "QRDQN": {"num_quantiles": 32}, "IQN": {"num_fractions": 16, "num_target_fractions": 16, "num_cosines": 32},
     "C51": {"num_atoms": 51, "value_min": -40.0, "value_max": 15.0},
 }  # fmt: skip
@@ -112,13 +116,30 @@ CONTINUOUS = ("SAC", "BC", "AWR", "BCQ", "CQL", "IQL", "TD3BC")
 
 
 def logged_agent(name: str, seed: int, steps: int, judge: Any) -> tuple[Agent, History]:
-    """A discrete agent that learns from the log."""
+    """A discrete agent that learns from the log; a continual one gets its halves one after the other."""
     data, cls = grid_log(seed), AGENTS[name]
     learner = build(Entry(cls, cls.config_class(**_SMALL | LOGGED[name]), steps), data, seed)
+    if isinstance(learner, ContinualDQN):
+        return learner, _in_halves(learner, data, steps, seed, judge)
     history = train_offline(
         learner, data, steps, seed=seed, evaluate=judge, evaluate_every=steps // CHECKPOINTS, progress=False
     )  # fmt: skip
     return learner, history
+
+
+def _in_halves(learner: ContinualDQN, data: OfflineDataset, steps: int, seed: int, judge: Any) -> History:
+    """Half of the updates on the first half of the episodes, then, those put away, the others on the second."""
+    history, middle, episodes = History(), data.num_episodes // 2, np.arange(data.num_episodes)
+    parts = ((0, steps // 2, episodes[:middle]), (steps // 2, steps - steps // 2, episodes[middle:]))
+    for done, updates, chosen in parts:
+        half = data.episodes(chosen)
+        every = max(updates // CHECKPOINTS, 1)
+        part = train_offline(learner, half, updates, seed=seed, evaluate=judge, evaluate_every=every, progress=False)
+        for step, metric, value in part.rows:
+            if step or not done:  # the second half begins where the first has ended
+                history.add(done + step, {metric: value})
+        learner.consolidate(half.sample(min(FISHER_ROWS, len(half)), torch.Generator().manual_seed(seed)))
+    return history
 
 
 def acting_agent(name: str, seed: int, steps: int, judge: Any) -> tuple[Agent, History]:
