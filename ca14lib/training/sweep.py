@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
 from ca14lib.training.provenance import source_hash
@@ -54,7 +55,9 @@ def sweep(
     Returns:
         One row per row returned, with the columns of the grid, ``seed``, ``error`` (empty when fine) and ``seconds``.
     Raises:
-        ValueError: If the grid or the seeds are empty, or the workers' code differs from this one's.
+        ValueError: If the grid or the seeds are empty, a value has no stable ``repr`` that can name its file, or the
+            workers' code differs from this one's.
+        RuntimeError: If a process of this computer is killed; what was finished is kept.
         ConnectionError: If the scheduler cannot be reached.
         ImportError: If a scheduler is given and Dask is not installed.
     """
@@ -67,6 +70,10 @@ def sweep(
     code = _code_hash(function)
     results: dict[int, pd.DataFrame] = {}
     if folder is not None:
+        for name, values in grid.items():
+            for value in values:
+                if " at 0x" in _identity(value):  # another object may have this address in the next process
+                    raise ValueError(f"{name}={value!r} cannot name a file: give it by a name, or a dataclass's fields")
         folder.mkdir(parents=True, exist_ok=True)
         for index, run in enumerate(runs):
             stored = _stored(folder / _file_name(function, run, code))
@@ -88,7 +95,14 @@ def _on_processes(
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Finished runs of processes of this computer, which store them: what is finished survives this process."""
     workers = joblib.Parallel(n_jobs=jobs or os.cpu_count() or 1, return_as="generator_unordered")
-    yield from workers(joblib.delayed(_run)(function, runs[index], index, target) for index, target in targets.items())
+    calls = (joblib.delayed(_run)(function, runs[index], index, target) for index, target in targets.items())
+    try:
+        yield from workers(calls)
+    except TerminatedWorkerError as problem:
+        raise RuntimeError(
+            "a process of the sweep was killed, most often for want of memory; finished runs are kept where the sweep "
+            f"has a path: run it again, with fewer than {jobs or os.cpu_count() or 1} jobs"
+        ) from problem
     get_reusable_executor().shutdown(wait=True)  # workers kept for a next sweep would go on with this code
 
 
@@ -183,8 +197,16 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
 
 
+def _identity(value: Any) -> str:
+    """What tells a value from others in the name of its file; the ``repr`` of a large array leaves most of it out."""
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"array {value.dtype} {value.shape} {digest}"
+    return repr(_plain(value))
+
+
 def _file_name(function: Callable[..., Any], run: dict[str, Any], code: str) -> str:
-    key = json.dumps([function.__module__, function.__qualname__, code, {k: repr(_plain(v)) for k, v in run.items()}])
+    key = json.dumps([function.__module__, function.__qualname__, code, {k: _identity(v) for k, v in run.items()}])
     return hashlib.sha256(key.encode()).hexdigest()[:24] + ".parquet"
 
 

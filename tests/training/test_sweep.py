@@ -204,6 +204,26 @@ def test_missing_numbers_and_none_survive_without_a_warning(tmp_path):
     assert first["horizon"][2] == 50
 
 
+def sum_of(weights: np.ndarray, seed: int) -> dict[str, float]:
+    return {"total": float(weights.sum())}
+
+
+def test_large_arrays_that_look_alike_are_different_runs(tmp_path):
+    zeros, other = np.zeros(5_000), np.zeros(5_000)
+    other[2_500] = 1.0
+    assert repr(zeros) == repr(other)
+    sweep(sum_of, {"weights": [zeros]}, 1, path=tmp_path, **QUIET)
+    assert sweep(sum_of, {"weights": [other]}, 1, path=tmp_path, **QUIET)["total"].tolist() == [1.0]
+    assert sweep(sum_of, {"weights": [zeros.copy()]}, 1, path=tmp_path, **QUIET)["total"].tolist() == [0.0]
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+
+
+def test_a_value_known_by_its_address_only_cannot_be_stored(tmp_path):
+    with pytest.raises(ValueError, match="weights=<object object at"):
+        sweep(sum_of, {"weights": [object()]}, 1, path=tmp_path / "out", **QUIET)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_column_of_the_function_is_not_overwritten_in_silence():
     frame = sweep(own_columns, {}, 1, **QUIET)
     assert 12.0 in frame.iloc[0].tolist() or "seconds" in frame["error"][0]
@@ -447,6 +467,12 @@ def test_a_run_that_kills_every_worker_is_recorded_and_the_others_finish():
         frame = sweep(always_kills_its_worker, {}, 3, scheduler=own.scheduler_address, progress=False)
     assert frame["score"].tolist()[::2] == [0.0, 4.0]
     assert "KilledWorker" in frame["error"][1]
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_this_computer_is_explained(tmp_path):
+    with pytest.raises(RuntimeError, match=r"killed, most often for want of memory.*fewer than 2 jobs"):
+        sweep(always_kills_its_worker, {}, 3, path=tmp_path, jobs=2, progress=False)
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
