@@ -110,7 +110,8 @@ def time_gap_driver(observation: NDArray) -> NDArray[np.int64]:
 def time_gap_shield(observation: NDArray, info: dict[str, Any]) -> NDArray[np.bool_]:
     """The actions ``[N, 5]`` that keep the gap: no acceleration into it, no lane change beside another car.
 
-    Braking is always allowed, and alone where the gap is too small.
+    Braking is always allowed, and alone where the gap is too small: a change of lane does not brake, and beside the
+    edge of the road, where there is no lane to change to, it would be a way to keep the speed.
 
     Args:
         observation: ``[N, 5, 5]``.
@@ -125,7 +126,7 @@ def time_gap_shield(observation: NDArray, info: dict[str, Any]) -> NDArray[np.bo
     mask = np.ones((len(observation), 5), dtype=np.bool_)
     for action, side in ((LEFT, -1), (RIGHT, 1)):
         beside = there & (abs(across - 4 * side) < 3) & (abs(along) < STANDSTILL + TIME_GAP * speed[:, None])
-        mask[:, action] = ~beside.any(axis=1)
+        mask[:, action] = ~near & ~beside.any(axis=1)
     mask[:, KEEP] = ~near
     mask[:, FASTER] = ~near & (distance > 1.5 * wanted)
     return mask
