@@ -2,7 +2,6 @@
 
 import importlib
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +23,6 @@ from ca14lib.training.sweep import sweep
 
 # the package gives the name of the module to the function
 part = importlib.import_module("ca14lib.experiments.evaluation.partners")
-RESULTS = Path(__file__).parents[2] / "results"
-stored = pytest.mark.skipif(
-    not (RESULTS / "evaluation_partners.csv").exists(),
-    reason="the table comes with `ca14 run evaluation --part partners`",
-)
 
 
 def test_best_responses_are_the_known_ones():
@@ -81,7 +75,6 @@ def test_the_quick_part_writes_its_tables(monkeypatch):
     assert "with imitates" in tables["evaluation_partners"]
 
 
-@stored
 def test_stored_who_trained_with_others_plays_better_with_strangers_than_who_played_itself():
     table = read_results("evaluation_partners").set_index("method")
     assert set(table.index) == set(METHODS)

@@ -27,7 +27,7 @@ from ca14lib.training.on_policy import train_on_policy
 
 GUSTY_GRID = "CA14/GustyGrid-v0"
 LIMIT = 0.2  # on the expected hazards of an episode, in every wind
-STEPS = 400_000
+STEPS = 1_600_000
 TOLERANCE = 0.02  # of the cost range in the worst wind, by which a limit counts as kept
 NAMES = ("calm", "updraft", "downdraft")  # of WINDS
 
@@ -49,13 +49,14 @@ RECIPES: dict[str, Recipe] = {
     "and the worst return": Recipe(robust=True, weight_learning_rate=0.05),
 }
 # chosen with seed 100; with ten times the rate multipliers rise so high in the first updates, when every policy
-# strays, that agents learn to stay at the start
+# strays, that agents learn to stay at the start. With a quarter of the steps and half of the copies the winds' costs
+# still swing about the limit at the end, one above it and one below
 SETTINGS: dict[str, Any] = {
-    "discount": 1.0, "cost_discount": 1.0, "learning_rate": 1e-3, "learning_rate_decay": 0.99, "clip": 0.1, "epochs": 4,
-    "entropy_weight": 2.0, "final_entropy_weight": 0.02, "annealing": 0.97, "standardise": False,
+    "discount": 1.0, "cost_discount": 1.0, "learning_rate": 1e-3, "learning_rate_decay": 0.995, "clip": 0.1,
+    "epochs": 4, "entropy_weight": 2.0, "final_entropy_weight": 0.02, "annealing": 0.97, "standardise": False,
     "multiplier_learning_rate": 0.3, "max_multiplier": 15.0,
 }  # fmt: skip
-LOOP: dict[str, Any] = {"num_envs": 66, "rollout_steps": 28}
+LOOP: dict[str, Any] = {"num_envs": 132, "rollout_steps": 28}
 
 
 @cache
