@@ -104,7 +104,7 @@ def parse_formats(text: str) -> dict[str, str]:
 
 def _split(text: str) -> list[str]:
     """Parts of a list: a comma ends one where another key follows."""
-    return re.split(r",(?=\s*(?:[\w.|]+=|$))", text)
+    return re.split(r",(?=\s*(?:[\w.| ]+=|$))", text)
 
 
 def _parse_parts(parts: list[str]) -> dict[str, str]:

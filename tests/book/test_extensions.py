@@ -82,6 +82,7 @@ def test_filters_and_minus_zero() -> None:
 
 def test_formats_may_group_thousands() -> None:
     assert parse_formats("steps=,.0f, share=.2f,seeds=d") == {"steps": ",.0f", "share": ".2f", "seeds": "d"}
+    assert parse_formats("steps=,.0f, always left=.2f, x=d") == {"steps": ",.0f", "always left": ".2f", "x": "d"}
     assert formatted("1001472", ",.0f") == "1,001,472"
     with pytest.raises(ResultError, match="expected key=value, got 'share'"):
         parse_formats("share")

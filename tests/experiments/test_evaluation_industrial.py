@@ -114,7 +114,7 @@ def test_every_controller_has_its_row_at_every_plant():
 
 
 def test_at_no_plant_that_is_cooled_at_once_the_temperature_limit_is_exceeded():
-    """So every overheated step of a controller is the controller's."""
+    """With the starts of seed 0; with others single episodes of two plants cannot be helped."""
     rows = industrial_run("full cooling", 0, episodes=16)
     assert [row["plant"] for row in rows] == list(PLANTS)
     prompt = [row["overheating"] for row in rows if PLANTS[row["plant"]].delay == 0]
