@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ca14lib.environments.applications.trading import excess_limit, regime_model
 from ca14lib.environments.applications.trading_check import check_rule
 from ca14lib.environments.applications.trading_market import load_prices
+from ca14lib.experiments import read_results
 from ca14lib.experiments.evaluation import trading as part
 from ca14lib.metrics.risk import conditional_value_at_risk
 from ca14lib.training.sweep import sweep
@@ -153,3 +154,11 @@ def test_the_part_makes_its_tables(monkeypatch):
     }  # fmt: skip
     assert len(tables[f"{name}_difference"]) == 2 * 3
     assert not tables[f"{name}_years"].isna().any(axis=None)
+
+
+def test_stored_plans_are_what_they_are_called_and_no_agent_exceeds_the_optimum():
+    table = read_results("evaluation_trading_model").set_index("method")
+    assert table.loc["optimum of the model", "model_share_iqm"] == pytest.approx(1)
+    assert table.loc["optimum within the limit", "excess_iqm"] <= 1 + 1e-6
+    assert table.loc["uniform", "model_share_iqm"] == pytest.approx(0)
+    assert (table["model_share_high"] <= 1 + 1e-6).all()
