@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 # Heavy imports (torch, Minari, pandas) wait until a command needs them, so that --help answers at once.
@@ -72,7 +73,7 @@ def list_environments() -> None:
         try:
             task = gym.make(environment_id)
         except ImportError as error:
-            table.add_row(environment_id, str(error))
+            table.add_row(environment_id, escape(str(error)))
             continue
         limit = gym.spec(environment_id).max_episode_steps or getattr(task.unwrapped, "config", {}).get("duration")
         table.add_row(
@@ -195,7 +196,7 @@ def make_datasets(
     table = datasets.make_datasets(environment, seed, folder=folder, overwrite=overwrite, cache=cache)
     path = datasets.write_datasets_table(table, seed, output)
     _print_frame(f"{environment}/…-v0, seed {seed}", table)
-    console.print(f"table: {path}", highlight=False)
+    console.print(f"table: {path}", markup=False, highlight=False)
 
 
 @app.command()
@@ -234,7 +235,7 @@ def train(
         checkpoint_every=max(updates // 10, 1), tensorboard=tensorboard,
     )  # fmt: skip
     _print_history(log.frame, history, f"{agent} on {dataset}: {updates:,} updates")
-    console.print(f"checkpoint: {output}", highlight=False)
+    console.print(f"checkpoint: {output}", markup=False, highlight=False)
 
 
 @app.command("train-on-policy")
@@ -282,7 +283,7 @@ def train_on_policy(
         seed=seed, checkpoint=output, checkpoint_every=max(iterations // 10, 1), tensorboard=tensorboard,
     )  # fmt: skip
     _print_history(log.frame, history, f"{agent} on {environment}: {steps:,} steps")
-    console.print(f"checkpoint: {output}", highlight=False)
+    console.print(f"checkpoint: {output}", markup=False, highlight=False)
 
 
 @app.command("train-team")
@@ -329,7 +330,7 @@ def train_team(
         checkpoint_every=max(iterations // 10, 1), log_every=max(iterations // 100, 1), tensorboard=tensorboard,
     )  # fmt: skip
     _print_history(log.frame, history, f"{agent} on {environment}: {steps:,} steps")
-    console.print(f"checkpoint: {output}", highlight=False)
+    console.print(f"checkpoint: {output}", markup=False, highlight=False)
 
 
 def _json_setting(text: str) -> tuple[str, Any]:
@@ -450,7 +451,7 @@ def export(
     for name in ("parameters", "parity", "sha256"):
         table.add_row(name, f"{found[name]:.3g}" if isinstance(found[name], float) else str(found[name]))
     console.print(table)
-    console.print(f"program: {path}", highlight=False)
+    console.print(f"program: {path}", markup=False, highlight=False)
 
 
 @app.command()
@@ -483,7 +484,7 @@ def card(
     partial = output.with_name(f".{output.name}.part")
     partial.write_text(text, "utf8")
     partial.replace(output)
-    console.print(f"card: {output}", highlight=False)
+    console.print(f"card: {output}", markup=False, highlight=False)
 
 
 @app.command()
@@ -710,7 +711,7 @@ def run_all(
     outcomes = run_everything(seeds=seeds, quick=quick, output=output, cache_folder=cache, jobs=jobs)
     table = Table("section", "part", "outcome", "minutes", title="All sections")
     for outcome in outcomes:
-        table.add_row(outcome.section, outcome.part, outcome.text, f"{outcome.seconds / 60:.1f}")
+        table.add_row(outcome.section, outcome.part, escape(outcome.text), f"{outcome.seconds / 60:.1f}")
     console.print(table)
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)
@@ -783,7 +784,7 @@ def report(
         evaluator(measurements), output, groups=groups, title="All agents of the course", overwrite=overwrite,
         notes=notes,
     )  # fmt: skip
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}", markup=False, highlight=False)
 
 
 def _print_frame(title: str, frame: Any) -> None:
@@ -848,7 +849,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, FileNotFoundError, FileExistsError, ConnectionError, ImportError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

@@ -96,3 +96,16 @@ def test_the_command_for_everything_says_what_failed(sections, monkeypatch, tmp_
     )
     assert done.exit_code == 1
     assert "a bad number" in " ".join(done.output.split())
+    assert "ca14lib[applications]" in " ".join(done.output.split()), "what stands in brackets is no markup"
+
+
+def test_an_error_keeps_what_stands_in_brackets(monkeypatch, capsys):
+    from ca14lib import cli
+
+    def fails() -> None:
+        raise ImportError("needs onnx: pip install 'ca14lib[export]'")
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "pip install 'ca14lib[export]'" in capsys.readouterr().err
