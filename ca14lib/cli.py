@@ -146,6 +146,8 @@ def list_datasets() -> None:
             f"{metadata['total_steps']:,}",
         )
     console.print(table)
+    if not table.row_count:
+        console.print("none yet; `ca14 collect CA14/GridWorld-v0 gridworld/mixed-v0 --policy mixed` makes one")
 
 
 @app.command()

@@ -109,3 +109,14 @@ def test_an_error_keeps_what_stands_in_brackets(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main()
     assert "pip install 'ca14lib[export]'" in capsys.readouterr().err
+
+
+def test_an_empty_list_of_datasets_says_how_to_make_one(monkeypatch, tmp_path):
+    from typer.testing import CliRunner
+
+    from ca14lib import cli
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    done = CliRunner().invoke(cli.app, ["list", "datasets"])
+    assert done.exit_code == 0
+    assert "ca14 collect CA14/GridWorld-v0" in " ".join(done.output.split())
