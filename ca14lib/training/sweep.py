@@ -72,7 +72,7 @@ def sweep(
     if folder is not None:
         for name, values in grid.items():
             for value in values:
-                if " at 0x" in _identity(value):  # another object may have this address in the next process
+                if " at 0x" in repr(value):  # another object may have this address in the next process
                     raise ValueError(f"{name}={value!r} cannot name a file: give it by a name, or a dataclass's fields")
         folder.mkdir(parents=True, exist_ok=True)
         for index, run in enumerate(runs):
@@ -198,11 +198,9 @@ def _plain(value: Any) -> Any:
 
 
 def _identity(value: Any) -> str:
-    """What tells a value from others in the name of its file; the ``repr`` of a large array leaves most of it out."""
-    if isinstance(value, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return f"array {value.dtype} {value.shape} {digest}"
-    return repr(_plain(value))
+    """What tells a value from others in the name of its file: the ``repr`` of a large array leaves most of it out."""
+    plain = _plain(value)
+    return repr(plain) if plain is value or isinstance(value, np.generic) else joblib.hash(value)
 
 
 def _file_name(function: Callable[..., Any], run: dict[str, Any], code: str) -> str:

@@ -39,6 +39,29 @@ def test_a_run_measures_what_applies(agent):
     assert (rows[rows["dimension"] == "parameters"]["value"] > 1000).all()
 
 
+def test_the_continual_agent_gets_the_halves_of_the_log_one_after_the_other(monkeypatch):
+    seen, real = [], homes.train_offline
+
+    def watched(learner, data, updates, **keywords):
+        seen.append((data.num_episodes, updates, float(data.transitions.observation.sum()), learner.importance.sum()))
+        return real(learner, data, updates, **keywords)
+
+    monkeypatch.setattr(homes, "train_offline", watched)
+    learner, history = homes.logged_agent("ContinualDQN", 3, 20, lambda agent: {"return": 0.0})
+    log = homes.grid_log(3)
+    assert [count for count, *_ in seen] == [homes.LOG_EPISODES // 2] * 2
+    assert [updates for _, updates, *_ in seen] == [10, 10]
+    whole = float(log.transitions.observation.sum())
+    assert seen[0][2] + seen[1][2] == pytest.approx(whole, rel=1e-4), "the halves are the log"
+    assert seen[0][2] != seen[1][2]
+    assert seen[0][3] == 0 < seen[1][3], "the first half is put away before the second begins"
+    steps = history.series("return").index
+    assert steps.is_monotonic_increasing
+    assert steps.is_unique
+    assert (steps[0], steps[-1]) == (0, 20)
+    assert learner.config.penalty_weight > 0
+
+
 def test_a_run_repeats():
     first, second = (pd.DataFrame(homes.comparison_run("DiscreteBC", 5, **QUICK)) for _ in range(2))
     same = ~first["dimension"].isin(["training_time", "inference_time"])

@@ -204,8 +204,8 @@ def test_missing_numbers_and_none_survive_without_a_warning(tmp_path):
     assert first["horizon"][2] == 50
 
 
-def sum_of(weights: np.ndarray, seed: int) -> dict[str, float]:
-    return {"total": float(weights.sum())}
+def sum_of(weights: np.ndarray | tuple[np.ndarray, ...], seed: int) -> dict[str, float]:
+    return {"total": float(np.sum(weights))}
 
 
 def test_large_arrays_that_look_alike_are_different_runs(tmp_path):
@@ -216,6 +216,8 @@ def test_large_arrays_that_look_alike_are_different_runs(tmp_path):
     assert sweep(sum_of, {"weights": [other]}, 1, path=tmp_path, **QUIET)["total"].tolist() == [1.0]
     assert sweep(sum_of, {"weights": [zeros.copy()]}, 1, path=tmp_path, **QUIET)["total"].tolist() == [0.0]
     assert len(list(tmp_path.glob("*.parquet"))) == 2
+    assert sweep(sum_of, {"weights": [(zeros,), (other,)]}, 1, path=tmp_path, **QUIET)["total"].tolist() == [0.0, 1.0]
+    assert len(list(tmp_path.glob("*.parquet"))) == 4
 
 
 def test_a_value_known_by_its_address_only_cannot_be_stored(tmp_path):
