@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ca14lib.grading.commands import assignment_app, grade
+
 # Heavy imports (torch, Minari, pandas) wait until a command needs them, so that --help answers at once.
 
 app = typer.Typer(
@@ -26,6 +28,7 @@ list_app = typer.Typer(help="List what the course offers.", no_args_is_help=True
 run_app = typer.Typer(help="Run the experiment of a section and write its result tables.", no_args_is_help=True)
 app.add_typer(list_app, name="list")
 app.add_typer(run_app, name="run")
+app.add_typer(assignment_app, name="assignment")
 
 console = Console()
 
@@ -844,6 +847,9 @@ def _config(config_class: Any, settings: list[str]) -> Any:
         except ValueError:
             raise ValueError(f"--set {name} expects a value like {known[name]}, got {text!r}") from None
     return replace(config, **changes)
+
+
+app.command()(grade)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Run every notebook from top to bottom and store its outputs and its time: python scripts/execute_notebooks.py [NAME]
 
-With names only those notebooks are run, and the times of the others stay. A notebook is written only when all its
-cells went through; times go to results/notebook_times.csv, which the status page shows.
+The notebooks are those of the book; assignments are sources with solutions and stay without outputs. With names only
+those notebooks are run, and the times of the others stay. A notebook is written only when all its cells went through;
+times go to results/notebook_times.csv, which the status page shows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ TIMES = ROOT / "results" / "notebook_times.csv"
 CELL_SECONDS = 240
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py", "mimetype": "text/x-python"}
+
+
+def course_notebooks() -> list[Path]:
+    """All notebooks of the book, sorted; the assignments are none of them and have tests of their own."""
+    others = {"assignments", ".ipynb_checkpoints"}
+    return sorted(path for path in FOLDER.rglob("*.ipynb") if others.isdisjoint(path.relative_to(FOLDER).parts))
 
 
 def execute(path: Path) -> float:
@@ -50,7 +57,7 @@ def store_times(measured: dict[str, float]) -> None:
     from ca14lib.experiments.results import write_results
 
     known = pd.read_csv(TIMES).set_index("notebook")["seconds"].to_dict() if TIMES.exists() else {}
-    there = {name(path) for path in FOLDER.rglob("*.ipynb")}
+    there = {name(path) for path in course_notebooks()}
     times = {notebook: seconds for notebook, seconds in (known | measured).items() if notebook in there}
     frame = pd.DataFrame(sorted(times.items()), columns=["notebook", "seconds"]).round(1)
     write_results("notebook_times", frame, command="make notebooks", modules=imported_modules())
@@ -58,7 +65,7 @@ def store_times(measured: dict[str, float]) -> None:
 
 def imported_modules() -> list[str]:
     """Modules of ca14lib that any notebook imports: the times depend on them."""
-    cells = [cell for path in FOLDER.rglob("*.ipynb") for cell in nbformat.read(path, as_version=4).cells]
+    cells = [cell for path in course_notebooks() for cell in nbformat.read(path, as_version=4).cells]
     found = re.findall(
         r"^\s*(?:from|import) (ca14lib[\w.]*)",
         "\n".join(cell.source for cell in cells if cell.cell_type == "code"),
@@ -72,7 +79,7 @@ def name(path: Path) -> str:
 
 
 def main(names: list[str]) -> int:
-    paths = {name(path): path for path in sorted(FOLDER.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts}
+    paths = {name(path): path for path in course_notebooks()}
     unknown = sorted(set(names) - set(paths))
     if unknown or not paths:
         print(f"no notebook {', '.join(unknown)}; there are {', '.join(paths) or 'none'}")

@@ -79,7 +79,7 @@ def main():
         run(*install, "--no-deps", "--no-build-isolation", "-e", ROOT)
     else:
         print("Not Linux with CPython 3.11: versions come from the ranges in pyproject.toml", flush=True)
-        run(*install, "-e", str(ROOT) + "[book,notebooks,test,bench,tensorboard,export,scale]")
+        run(*install, "-e", str(ROOT) + "[book,notebooks,test,bench,tensorboard,export,scale,grading]")
     STAMP.touch()
     print(f"Installed into {VENV}", flush=True)
 

@@ -69,6 +69,7 @@ class CourseStatus(SphinxDirective):
             return []
         measured = {Path(row["notebook"]).with_suffix("").as_posix(): row["seconds"] for row in times.rows}
         paths = sorted(path.relative_to(root).with_suffix("") for path in root.glob("notebooks/**/*.ipynb"))
+        paths = [path for path in paths if "assignments" not in path.parts]  # sources with solutions, no pages
         rows = []
         for path in paths:
             name = path.relative_to("notebooks").as_posix()

@@ -1,5 +1,6 @@
 """The same function over a grid of settings and seeds, in parallel, resumable, here or on a Dask cluster."""
 
+import contextlib
 import hashlib
 import inspect
 import itertools
@@ -110,8 +111,38 @@ def _on_cluster(
     function: Callable[..., Any], runs: list[dict[str, Any]], targets: dict[int, Path | None], address: str, code: str
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Finished runs in the order in which they come from a cluster's workers, each once, stored on this computer."""
+    module = function.__module__
+    with connected(address, module if module != "__main__" else None, code) as client:
+        from distributed import as_completed
+
+        # pure=False: two sweeps must not share a key; the cluster itself starts a dead worker's run again elsewhere
+        futures = {client.submit(_run, function, runs[index], index, pure=False): index for index in targets}
+        for future in as_completed(list(futures), loop=client.loop):
+            if future.status != "finished":  # the workers that had this run died too often
+                cause, index = future.exception(), futures[future]
+                frame = _failed(runs[index], f"{type(cause).__name__}: {cause}")
+            else:
+                index, frame = future.result()
+            _store(frame, targets[index])
+            yield index, frame
+            future.release()
+
+
+@contextlib.contextmanager
+def connected(address: str, module: str | None, code: str) -> Iterator[Any]:
+    """A client of a Dask cluster whose workers can do the work: one thread each, and the same code.
+
+    Args:
+        address: Of the scheduler, ``tcp://HOST:PORT``.
+        module: Name of the module whose code is compared; None compares nothing.
+        code: Its :func:`~ca14lib.training.provenance.source_hash` on this computer.
+    Raises:
+        ImportError: If Dask is not installed.
+        ConnectionError: If the scheduler cannot be reached, or has no workers.
+        ValueError: If workers have several threads or other code.
+    """
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError:
         raise ImportError("a scheduler needs Dask: pip install 'ca14lib[scale]'") from None
     try:
@@ -127,24 +158,14 @@ def _on_cluster(
             raise ConnectionError(f"the scheduler at {address!r} has no workers; `dask worker {address}` starts one")
         if any(worker["nthreads"] != 1 for worker in workers.values()):
             raise ValueError("a run needs a process of its own: start the workers with --nthreads 1 (and --nworkers N)")
-        if function.__module__ != "__main__":
-            for worker, found in client.run(_worker_code, function.__module__).items():
+        if module is not None:
+            for worker, found in client.run(_worker_code, module).items():
                 if found != code:
                     raise ValueError(
-                        f"worker {worker} has other code of {function.__module__} ({found}) than this computer "
+                        f"worker {worker} has other code of {module} ({found}) than this computer "
                         f"({code}): install the same version there"
                     )
-        # pure=False: two sweeps must not share a key; the cluster itself starts a dead worker's run again elsewhere
-        futures = {client.submit(_run, function, runs[index], index, pure=False): index for index in targets}
-        for future in as_completed(list(futures), loop=client.loop):
-            if future.status != "finished":  # the workers that had this run died too often
-                cause, index = future.exception(), futures[future]
-                frame = _failed(runs[index], f"{type(cause).__name__}: {cause}")
-            else:
-                index, frame = future.result()
-            _store(frame, targets[index])
-            yield index, frame
-            future.release()
+        yield client
 
 
 def _worker_code(module: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from book._ext.docstring_links import PAGE, cited_equations, page_name
+from scripts.execute_notebooks import course_notebooks
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for path in (ROOT / "book").rglob("*.md"))
@@ -64,10 +65,7 @@ def test_every_page_of_the_contents_has_a_label_of_its_own() -> None:
 
 
 def test_every_notebook_has_a_label_of_its_own() -> None:
-    labels = [
-        re.findall(r'"\((nb-[\w-]+)\)=', path.read_text("utf8"))
-        for path in sorted((ROOT / "notebooks").rglob("*.ipynb"))
-    ]
+    labels = [re.findall(r'"\((nb-[\w-]+)\)=', path.read_text("utf8")) for path in course_notebooks()]
     assert all(len(found) <= 1 for found in labels)
     counts = Counter(label for found in labels for label in found)
     assert [label for label, count in counts.items() if count > 1] == []
@@ -76,7 +74,7 @@ def test_every_notebook_has_a_label_of_its_own() -> None:
 def test_every_page_is_in_the_contents() -> None:
     names = set(re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text("utf8")))
     there = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES}
-    there |= {path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / "notebooks").rglob("*.ipynb")}
+    there |= {path.relative_to(ROOT).with_suffix("").as_posix() for path in course_notebooks()}
     assert sorted(there - names) == []
 
 

@@ -15,11 +15,13 @@ import nbformat
 import pandas as pd
 import pytest
 
+from scripts.execute_notebooks import course_notebooks
+
 ROOT = Path(__file__).parents[2]
 SEED = re.compile(r"^seed = (\d+)", re.MULTILINE)
 OTHER_SEED = 12
 LONG = 12.0
-NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb")) if "seed" in path.read_text("utf8")]
+NOTEBOOKS = [path for path in course_notebooks() if "seed" in path.read_text("utf8")]
 TIMES = pd.read_csv(ROOT / "results" / "notebook_times.csv").set_index("notebook")["seconds"]
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import nbformat
 import pytest
 
+from scripts.execute_notebooks import course_notebooks
+
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+NOTEBOOKS = course_notebooks()
 ALLOWED_IMPORTS = {"ca14lib", "gymnasium", "numpy", "pandas", "torch", "matplotlib", "seaborn", "IPython"}
 MAXIMAL_LINES = 15
 IMAGES = {"image/png", "image/svg+xml", "image/jpeg", "image/gif"}
@@ -46,6 +48,7 @@ def outputs(cell: Any) -> Iterator[tuple[str, str]]:
 
 def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
+    assert not any("assignments" in path.parts[-2:] for path in NOTEBOOKS)
 
 
 @every_notebook

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from scripts.check_site import pages, problems
+from scripts.execute_notebooks import course_notebooks
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
@@ -31,9 +32,8 @@ def test_every_page_of_the_contents_is_built_and_says_its_version() -> None:
 
 @pytest.mark.book
 def test_every_notebook_page_offers_its_download() -> None:
-    notebooks = sorted((ROOT / "notebooks").rglob("*.ipynb"))
-    assert notebooks
-    for notebook in notebooks:
+    assert course_notebooks()
+    for notebook in course_notebooks():
         page = SITE / notebook.relative_to(ROOT).with_suffix(".html")
         assert notebook.name in page.read_text("utf8"), f"{page.name} has no link to {notebook.name}"
 

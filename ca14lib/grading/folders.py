@@ -1,0 +1,66 @@
+"""Temporary folders that the next grader clears away where this one was killed."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+PREFIX = "ca14-grading-"
+MOUNTS = ("mounts", "scratch")
+ALIVE = ".alive"  # locked while its process lives; the system takes the lock away with the process
+
+
+def temporary_folder() -> tuple[Path, IO[str]]:
+    """A fresh folder that only its owner can enter, and the lock that says that it is in use, to be closed after."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    alive = (folder / ALIVE).open("w")
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    return folder, alive
+
+
+@contextlib.contextmanager
+def held_folder() -> Iterator[Path]:
+    """A fresh folder that is gone afterwards."""
+    folder, alive = temporary_folder()
+    try:
+        yield folder
+    finally:
+        remove(folder)
+        alive.close()
+
+
+def remove(folder: Path) -> None:
+    """Remove such a folder. Places for mounts are only removed when empty: what is mounted there is not ours."""
+    for name in MOUNTS:
+        for place in [*(folder / name).glob("*"), folder / name]:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+    for path in folder.iterdir():
+        if path.name in MOUNTS:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def remove_leftovers() -> int:
+    """Remove this user's folders whose process is gone, and say how many."""
+    removed = 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
+                continue
+            with (folder / ALIVE).open("r+") as alive:
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)
+                removed += 1
+        except OSError:  # in use, or only just being made
+            continue
+    return removed
