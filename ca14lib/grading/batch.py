@@ -102,7 +102,7 @@ def locked(folder: Path) -> Iterator[None]:
         RuntimeError: If one does.
         OSError: If nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

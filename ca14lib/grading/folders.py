@@ -1,7 +1,6 @@
 """Temporary folders that the next grader clears away where this one was killed."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -16,6 +15,8 @@ ALIVE = ".alive"  # locked while its process lives; the system takes the lock aw
 
 def temporary_folder() -> tuple[Path, IO[str]]:
     """A fresh folder that only its owner can enter, and the lock that says that it is in use, to be closed after."""
+    import fcntl  # not on Windows, where students check their work
+
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     alive = (folder / ALIVE).open("w")
     fcntl.flock(alive, fcntl.LOCK_EX)
@@ -52,6 +53,8 @@ def remove(folder: Path) -> None:
 
 def remove_leftovers() -> int:
     """Remove this user's folders whose process is gone, and say how many."""
+    import fcntl  # not on Windows
+
     removed = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:

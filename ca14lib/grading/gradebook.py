@@ -216,7 +216,7 @@ class CourseGradebook:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # marks of a class are nobody else's business
         configuration = self.folder / "nbgrader_config.py"
         if not configuration.exists():
             write_atomically(configuration, CONFIGURATION)

@@ -160,7 +160,7 @@ def grade(
         folder = Path()
     cells = None if submission is None else read_submission(submission, assignment)
     plan = _selected(steps(assignment, cells, replaced or {}), only)
-    tests = {cell.key: _compiled(cell) for cell in assignment.tests}
+    tests = {cell.key: compile_test(cell) for cell in assignment.tests}
     notes = [f"the cell {key} is missing" for key in missing_cells(assignment, cells)] if cells is not None else []
     if instance is None:
         instance = draw_instance(assignment.name, f"seed {seed}", "reference")
@@ -178,7 +178,7 @@ def grade(
                 error = session.run(step)
                 errors |= {step.name: error} if error else {}
             else:
-                marks.append(_judged(step.test, tests[step.test.key], session, seed, instance))
+                marks.append(judge_test(step.test, tests[step.test.key], session, seed, instance))
     manual = {cell.key: cell.points for cell in assignment.manual}
     seconds = time.monotonic() - started
     return Grade(
@@ -220,7 +220,7 @@ def _started_by(
         raise ValueError(f"worker must be 'sandbox', 'process-free' or a Sandbox, got {worker!r}")
 
 
-def _compiled(cell: Cell) -> Any:
+def compile_test(cell: Cell) -> Any:
     filename = f"<test {cell.key}>"
     linecache.cache[filename] = (len(cell.source), None, cell.source.splitlines(keepends=True), filename)
     try:
@@ -229,7 +229,7 @@ def _compiled(cell: Cell) -> Any:
         raise ValueError(f"the test {cell.key} of the assignment is not Python: {problem}") from None
 
 
-def _judged(cell: Cell, code: Any, session: Session, seed: int, instance: Mapping[str, Any]) -> Mark:
+def judge_test(cell: Cell, code: Any, session: Session, seed: int, instance: Mapping[str, Any]) -> Mark:
     """Run a test: all points, or none and a message."""
     started, message = time.monotonic(), ""
     session.begin_test()

@@ -96,8 +96,8 @@ def read_assignment(path: str | Path) -> Assignment:
         ValueError: If it is not an assignment: metadata, ids or points are missing, or an id stands twice.
     """
     path = Path(path)
-    notebook = _parsed(path, path.read_bytes())
-    about = _about(notebook)
+    notebook = parse_notebook(path, path.read_bytes())
+    about = notebook_about(notebook)
     if not isinstance(about.get("assignment"), str) or type(about.get("version")) is not int:
         raise ValueError(
             f'{path} is no assignment: metadata {{"ca14": {{"assignment": NAME, "version": 1}}}} is missing'
@@ -105,7 +105,7 @@ def read_assignment(path: str | Path) -> Assignment:
     files = tuple(about.get("files", ()))
     if any(type(name) is not str or name in ("", ".", "..") or "/" in name or "\\" in name for name in files):
         raise ValueError(f"{path}: files must be plain names, got {files}")
-    cells = tuple(_assignment_cells(notebook, path))
+    cells = tuple(assignment_cells(notebook, path))
     keys = [cell.key for cell in cells]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(f"{path}: the id {twice[0]!r} stands at two cells")
@@ -121,17 +121,17 @@ def read_submission(path: str | Path, assignment: Assignment) -> list[tuple[str 
     """
     path = Path(path)
     try:
-        notebook = _parsed(path, read_regular_file(path, NOTEBOOK_BYTES))
+        notebook = parse_notebook(path, read_regular_file(path, NOTEBOOK_BYTES))
     except ValueError as problem:
         raise SubmissionError(str(problem)) from None
-    about = _about(notebook)
+    about = notebook_about(notebook)
     found = (about.get("assignment"), about.get("version"))
     if found != (assignment.name, assignment.version):
         raise SubmissionError(
-            f"{path.name} is of assignment {_short(found[0])}, version {_short(found[1])}; "
+            f"{path.name} is of assignment {short_text(found[0])}, version {short_text(found[1])}; "
             f"expected {assignment.name!r}, version {assignment.version}: take your answers over into that one"
         )
-    return [(_grader(cell).get("grade_id"), _source(cell)) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return code_cells(notebook)
 
 
 def read_texts(path: str | Path, assignment: Assignment) -> dict[str, str]:
@@ -142,14 +142,14 @@ def read_texts(path: str | Path, assignment: Assignment) -> dict[str, str]:
     """
     path, keys = Path(path), {cell.key for cell in assignment.manual if not cell.is_code}
     try:
-        notebook = _parsed(path, read_regular_file(path, NOTEBOOK_BYTES))
+        notebook = parse_notebook(path, read_regular_file(path, NOTEBOOK_BYTES))
     except ValueError as problem:
         raise SubmissionError(str(problem)) from None
     texts: dict[str, str] = {}
     for cell in notebook["cells"]:
-        key = _grader(cell).get("grade_id")
+        key = grader_metadata(cell).get("grade_id")
         if cell["cell_type"] == "markdown" and key in keys:
-            texts.setdefault(key, _source(cell))
+            texts.setdefault(key, cell_source(cell))
     return texts
 
 
@@ -230,7 +230,7 @@ def missing_cells(assignment: Assignment, submission: list[tuple[str | None, str
     return [cell.key for cell in assignment.cells if cell.is_code and cell.key not in there]
 
 
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+def parse_notebook(path: Path, content: bytes) -> dict[str, Any]:
     """The notebook in the bytes of a file, its cells checked as far as they are read here.
 
     Raises:
@@ -243,7 +243,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(f"{path.name} is nested too deeply") from None
     except ValueError as problem:
-        raise ValueError(f"{path.name} is not a notebook: {_short(str(problem))}") from None
+        raise ValueError(f"{path.name} is not a notebook: {short_text(str(problem))}") from None
     if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
         raise ValueError(f"{path.name} is not a notebook of format 4: it has no list of cells")
     if len(notebook["cells"]) > MAXIMAL_CELLS:
@@ -258,9 +258,9 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     return notebook
 
 
-def _assignment_cells(notebook: dict[str, Any], path: Path) -> Iterator[Cell]:
+def assignment_cells(notebook: dict[str, Any], path: Path) -> Iterator[Cell]:
     for number, cell in enumerate(notebook["cells"], start=1):
-        grader, is_code = _grader(cell), cell["cell_type"] == "code"
+        grader, is_code = grader_metadata(cell), cell["cell_type"] == "code"
         graded, answered = bool(grader.get("grade")), bool(grader.get("solution"))
         if not is_code and not graded:
             continue
@@ -277,16 +277,22 @@ def _assignment_cells(notebook: dict[str, Any], path: Path) -> Iterator[Cell]:
         if kind == "test" and not is_code:
             raise ValueError(f"{path}: {key} is a test and has to be a code cell")
         category = cell.get("metadata", {}).get("ca14", {}).get("category", "")
-        yield Cell(key, kind, is_code, _source(cell), float(points) if graded else 0.0, category)
+        yield Cell(key, kind, is_code, cell_source(cell), float(points) if graded else 0.0, category)
 
 
-def _about(notebook: dict[str, Any]) -> dict[str, Any]:
+def notebook_about(notebook: dict[str, Any]) -> dict[str, Any]:
     metadata = notebook.get("metadata")
     about = metadata.get("ca14") if isinstance(metadata, dict) else None
     return about if isinstance(about, dict) else {}
 
 
-def _grader(cell: dict[str, Any]) -> dict[str, Any]:
+def code_cells(notebook: dict[str, Any]) -> list[tuple[str | None, str]]:
+    """nbgrader's id or None, and the text, of every code cell."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [(grader_metadata(cell).get("grade_id"), cell_source(cell)) for cell in cells]
+
+
+def grader_metadata(cell: dict[str, Any]) -> dict[str, Any]:
     """What nbgrader notes at a cell; ids in one normal form, so that look-alikes of accents are the same id."""
     metadata = cell.get("metadata")
     grader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
@@ -296,11 +302,11 @@ def _grader(cell: dict[str, Any]) -> dict[str, Any]:
     return grader | {"grade_id": unicodedata.normalize("NFC", key) if isinstance(key, str) else None}
 
 
-def _source(cell: dict[str, Any]) -> str:
+def cell_source(cell: dict[str, Any]) -> str:
     source = cell["source"]
     return "".join(source) if isinstance(source, list) else source
 
 
-def _short(value: Any) -> str:
+def short_text(value: Any) -> str:
     text = repr(value) if not isinstance(value, str) else value
     return text.encode("utf8", "replace").decode("utf8")[:80]

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 
 from ca14lib.grading.instances import load_instance, module_name
-from ca14lib.grading.judge import ORDINARY_TIMES, _compiled, _judged
+from ca14lib.grading.judge import ORDINARY_TIMES, compile_test, judge_test
 from ca14lib.grading.notebooks import (
     FILE_BYTES,
     NOTEBOOK_BYTES,
@@ -29,12 +29,13 @@ from ca14lib.grading.notebooks import (
     Cell,
     Step,
     SubmissionError,
-    _about,
-    _assignment_cells,
-    _grader,
-    _parsed,
-    _source,
+    assignment_cells,
+    cell_source,
+    code_cells,
+    grader_metadata,
     missing_cells,
+    notebook_about,
+    parse_notebook,
     read_assignment,
     read_regular_file,
     steps,
@@ -136,7 +137,7 @@ def find_notebook(place: str | Path | None = None) -> Path:
 
 def _is_assignment(path: Path) -> bool:
     try:
-        return "assignment" in _about(_parsed(path, read_regular_file(path, NOTEBOOK_BYTES)))
+        return "assignment" in notebook_about(parse_notebook(path, read_regular_file(path, NOTEBOOK_BYTES)))
     except ValueError:
         return False
 
@@ -159,13 +160,13 @@ def run_public_tests(
         ValueError: If it cannot be read, is no assignment, or has no such task.
     """
     path = find_notebook(notebook).resolve()
-    content = _parsed(path, read_regular_file(path, NOTEBOOK_BYTES))
+    content = parse_notebook(path, read_regular_file(path, NOTEBOOK_BYTES))
     assignment = _own_assignment(content, path)
-    cells = [(_grader(cell).get("grade_id"), _source(cell)) for cell in content["cells"] if cell["cell_type"] == "code"]
+    cells = code_cells(content)
     titles = _titles(content)
     chosen = _chosen(assignment, titles, task)
     plan = _plan(assignment, cells, chosen)
-    tests = {cell.key: _compiled(cell) for cell in chosen}
+    tests = {cell.key: compile_test(cell) for cell in chosen}
     needs_instance = any("load_instance" in source for _, source in cells)
     instance = load_instance(path.with_name("instance.json")) if needs_instance else {}
     notes = [*_changed_cells(content), *_missing(assignment, cells), *_imports(assignment, plan)]
@@ -184,7 +185,7 @@ def run_public_tests(
                 if step.test is None:
                     errors[now] = session.run(step)
                 else:
-                    messages[now] = _judged(step.test, tests[now], session, PUBLIC_SEED, instance).message
+                    messages[now] = judge_test(step.test, tests[now], session, PUBLIC_SEED, instance).message
             notes += _written(assignment, worker, files, path.parent)
         except KeyboardInterrupt:
             is_stopped = True
@@ -194,7 +195,7 @@ def run_public_tests(
     answers = {cell.key: cell.source for cell in assignment.cells if cell.kind in ("solution", "manual")}
     tasks = [_tested(cell, titles[cell.key], answers, messages, errors, stopped) for cell in chosen]
     if task is None:
-        untouched = {_grader(cell).get("grade_id") for cell in content["cells"] if _is_as_released(cell)}
+        untouched = {grader_metadata(cell).get("grade_id") for cell in content["cells"] if _is_as_released(cell)}
         tasks += [_by_hand(cell, titles[cell.key], cell.key in untouched) for cell in assignment.manual]
     is_unwritten = any(one.state == "not written yet" and one.is_test for one in tasks)
     notes += _failed_elsewhere(assignment, errors, chosen, is_unwritten) + worker.slow
@@ -247,15 +248,15 @@ def _own_assignment(notebook: Mapping[str, Any], path: Path) -> Assignment:
     Raises:
         ValueError: If it is none.
     """
-    about = _about(dict(notebook))
+    about = notebook_about(dict(notebook))
     name, version = about.get("assignment"), about.get("version")
     if not isinstance(name, str) or type(version) is not int:
         raise ValueError(f"{path.name} is not the notebook of an assignment: its metadata names none")
     first: dict[str, Any] = {}
     for cell in notebook["cells"]:
-        if isinstance(key := _grader(cell).get("grade_id"), str):
+        if isinstance(key := grader_metadata(cell).get("grade_id"), str):
             first.setdefault(key, cell)
-    cells = tuple(_assignment_cells({"cells": list(first.values())}, Path(path.name)))
+    cells = tuple(assignment_cells({"cells": list(first.values())}, Path(path.name)))
     modules, files = (tuple(str(entry) for entry in about.get(each, ())) for each in ("modules", "files"))
     if any(Path(file).name != file for file in files):
         raise ValueError(f"{path.name} asks for files that are not plain names: {', '.join(files)}")
@@ -269,10 +270,10 @@ def _titles(notebook: Mapping[str, Any]) -> dict[str, str]:
     titles: dict[str, str] = {}
     title = ""
     for cell in notebook["cells"]:
-        key = _grader(cell).get("grade_id")
+        key = grader_metadata(cell).get("grade_id")
         if isinstance(key, str):
             titles.setdefault(key, title or key)
-        if cell["cell_type"] == "markdown" and (headings := HEADING.findall(_source(cell))):
+        if cell["cell_type"] == "markdown" and (headings := HEADING.findall(cell_source(cell))):
             title = headings[0].strip()
     return titles
 
@@ -391,23 +392,30 @@ def _by_hand(cell: Cell, title: str, untouched: bool) -> PublicTask:
 def _changed_cells(notebook: Mapping[str, Any]) -> Iterator[str]:
     """Cells of the assignment that are not as they were handed out."""
     for cell in notebook["cells"]:
-        grader = _grader(cell)
+        grader = grader_metadata(cell)
         is_given = bool(grader.get("locked") or grader.get("grade")) and not grader.get("solution")
         if is_given and "checksum" in grader and not _is_as_released(cell):
             yield f"the cell {grader.get('grade_id')} is not yours and was changed: the grader uses its own copy"
 
 
 def _is_as_released(cell: dict[str, Any]) -> bool:
-    grader = _grader(cell)
+    grader = grader_metadata(cell)
     return "checksum" in grader and grader["checksum"] == checksum(cell)
 
 
 def checksum(cell: dict[str, Any]) -> str:
     """What nbgrader notes at a cell when it is released: a hash of its text, kind, id and points."""
-    grader = _grader(cell)
+    grader = grader_metadata(cell)
     graded, answered = bool(grader.get("grade")), bool(grader.get("solution"))
     is_locked = not answered and (graded or bool(grader.get("locked")))
-    parts = [_source(cell), cell["cell_type"], str(graded), str(answered), str(is_locked), str(grader.get("grade_id"))]
+    parts = [
+        cell_source(cell),
+        cell["cell_type"],
+        str(graded),
+        str(answered),
+        str(is_locked),
+        str(grader.get("grade_id")),
+    ]
     if graded:
         points = grader.get("points")
         parts.append(str(float(points)) if isinstance(points, int | float) else "")
