@@ -23,15 +23,23 @@ from tqdm.auto import tqdm
 from ca14lib.grading.collect import Content, HandedIn, read_content
 from ca14lib.grading.folders import held_folder, remove_leftovers
 from ca14lib.grading.instances import draw_instance, module_name, seed_for
-from ca14lib.grading.judge import Grade, grade
-from ca14lib.grading.notebooks import Assignment, SubmissionError, read_assignment, read_submission, read_texts
+from ca14lib.grading.judge import Grade, compile_test, grade
+from ca14lib.grading.notebooks import (
+    Assignment,
+    SubmissionError,
+    quotable,
+    read_assignment,
+    read_submission,
+    read_texts,
+)
 from ca14lib.grading.sandbox import Sandbox, SandboxError
 from ca14lib.training.provenance import source_hash
 from ca14lib.training.sweep import connected
 
 TEXT_KEPT = 100_000  # characters of a cell that the gradebook shows
 CELLS_KEPT = 200
-STOPPED = "the judge was stopped while it graded this submission, most often for want of memory; grade it by hand"
+STOPPED = "the judge was stopped while it graded this submission, most often for want of memory"
+FAILED = "the judge failed at this submission"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,11 @@ class Judged:
     code: tuple[tuple[str | None, str], ...]
     texts: dict[str, str]
     judged: str
+
+    @property
+    def ungraded(self) -> bool:
+        """Whether the judge is at fault, so that it is tried again, or graded by hand."""
+        return self.problem.startswith((STOPPED, FAILED))
 
     def to_json(self) -> str:
         """For the file; :meth:`from_json` is the way back."""
@@ -146,6 +159,8 @@ def judge_all(
     assignment, folder = read_assignment(source), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     common = _common_hash(Path(source), assignment)
+    for cell in assignment.tests:
+        compile_test(cell)
     remove_leftovers()
     with Sandbox(assignment.modules):
         pass  # its self-test: where it does not hold, nothing is read or graded
@@ -193,8 +208,8 @@ def _key(submission: HandedIn, assignment: Assignment, common: str, secret: str)
     digest, content, problem = hashlib.sha256(common.encode()), None, ""
     try:
         content = read_content(submission, assignment)
-    except SubmissionError as fault:
-        problem = str(fault)
+    except Exception as fault:  # what a hostile folder or archive can bring about is not to stop the others
+        problem = str(fault) if isinstance(fault, SubmissionError) else _failure(fault)
         digest.update(problem.encode("utf8", "replace"))
     else:
         for name, data in (("", content.notebook), *sorted(content.files.items())):
@@ -304,6 +319,15 @@ def _judge(task: Task | Judged) -> Judged:
     """In a process of the batch: judge one submission, in a sandbox that has just passed its self-test."""
     if isinstance(task, Judged):
         return task
+    try:
+        return _judge_in_folder(task)
+    except (SandboxError, OSError):
+        raise  # a fault of this computer, which ends the batch
+    except Exception as problem:  # a hole in the judge: no reason to leave the others without their marks
+        return _without_grade(task.student, task.key, _failure(problem))
+
+
+def _judge_in_folder(task: Task) -> Judged:
     with held_folder() as folder:
         path = Path(folder, f"{module_name(task.assignment.name)}.ipynb")
         path.write_bytes(task.content.notebook)
@@ -334,6 +358,10 @@ def _alone(task: Task | Judged) -> Judged:
             return executor.submit(_judge, task).result()
         except BrokenExecutor:
             return _without_grade(task.student, task.key, STOPPED)
+
+
+def _failure(problem: Exception) -> str:
+    return quotable(f"{FAILED} ({type(problem).__name__}: {problem})")
 
 
 def _without_grade(student: str, key: str, problem: str, notes: tuple[str, ...] = ()) -> Judged:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ca14lib.grading.instances import module_name
-from ca14lib.grading.notebooks import FILE_BYTES, NOTEBOOK_BYTES, Assignment, SubmissionError, read_regular_file
+from ca14lib.grading.notebooks import (
+    FILE_BYTES,
+    NOTEBOOK_BYTES,
+    Assignment,
+    SubmissionError,
+    quotable,
+    read_regular_file,
+)
 from ca14lib.grading.roster import same_folder, student_id
 
 ARCHIVE_BYTES = 2 * NOTEBOOK_BYTES
@@ -112,7 +119,7 @@ def _chosen(files: dict[str, Reader], assignment: Assignment) -> Content:
         name = wanted
     elif len(notebooks) == 1:
         name = notebooks[0]
-        notes.append(f"the notebook is named {name!a}, expected {wanted}")
+        notes.append(quotable(f"the notebook is named {name[:100]!a}, expected {wanted}"))
     else:
         there = f"there are {', '.join(sorted(notebooks)[:5])}" if notebooks else "there is no notebook"
         raise SubmissionError(f"{wanted} is missing: {there}")
@@ -165,7 +172,8 @@ def _archive(path: Path) -> zipfile.ZipFile:
 def _members(archive: zipfile.ZipFile) -> dict[str, Reader]:
     """Readers of the files of an archive by their last name; of several with one name the least deep one."""
     readers: dict[str, Reader] = {}
-    entries = [entry for entry in archive.infolist() if not entry.is_dir() and "__MACOSX" not in entry.filename]
+    # is_dir() fails at an empty name, which a damaged directory may hold
+    entries = [e for e in archive.infolist() if e.filename and not e.is_dir() and "__MACOSX" not in e.filename]
     for entry in sorted(entries, key=lambda entry: entry.filename.count("/"), reverse=True):
         name = PurePosixPath(entry.filename.replace("\\", "/")).name
         if name and not name.startswith("."):

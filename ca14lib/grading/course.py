@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import nbformat
 from tqdm.auto import tqdm
 
-from ca14lib.grading.batch import STOPPED, Judged, judge_all, locked
+from ca14lib.grading.batch import Judged, judge_all, locked
 from ca14lib.grading.collect import find_submissions
 from ca14lib.grading.exports import write_reports
 from ca14lib.grading.notebooks import Assignment, read_assignment
@@ -30,7 +30,7 @@ class Graded:
         results: Of every submission, by identifier.
         ignored: Entries of the folder of submissions that are none, with the reason.
         reports: Folder of ``grades.csv`` and the other exports.
-        ungraded: Students whose submission brought down the judge, to be graded by hand.
+        ungraded: Students at whose submission the judge failed or was stopped, to be graded by hand.
     """
 
     assignment: Assignment
@@ -96,7 +96,7 @@ def grade_course(
         _write_feedback(results, judged, assignment, course)
         if similarity:
             _write_similarity(judged, assignment, gradebook.released(assignment), reports)
-    ungraded = [one.student for one in judged if one.problem == STOPPED]
+    ungraded = [one.student for one in judged if one.ungraded]
     return Graded(assignment, results, ignored, reports, ungraded)
 
 

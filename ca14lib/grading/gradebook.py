@@ -285,7 +285,10 @@ class CourseGradebook:
             assignment: From :meth:`set_assignment`.
             judged: From :func:`ca14lib.grading.batch.judge_all`, which also wrote the files.
             progress: Wraps the loop, as ``tqdm`` does.
+        Raises:
+            RuntimeError: If nbgrader refused some, naming them; the others are recorded.
         """
+        refused: list[str] = []
         name = f"{module_name(assignment.name)}.ipynb"
         released = self.released(assignment).read_text("utf8")
         for one in progress(judged):
@@ -304,7 +307,12 @@ class CourseGradebook:
                 autograde_preprocessors=[JudgeMarks, LimitOutput, SaveAutoGrades, CheckCellMetadata],
             )
             converter.one_student = one.student
-            self._run(converter, f"the submission of {one.student}")
+            try:
+                self._run(converter, f"the submission of {one.student}")
+            except RuntimeError as problem:
+                refused.append(str(problem))
+        if refused:
+            raise RuntimeError("; ".join(refused))
 
     def set_late_policy(self, assignment: Assignment, policy: LatePolicy | None) -> LatePolicy | None:
         """Keep a policy, or find the one that was kept before; None where there is none."""

@@ -12,6 +12,7 @@ import io
 import json
 import linecache
 import symtable
+import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -49,6 +50,8 @@ from ca14lib.grading.session import (
 )
 
 ORDINARY_TIMES = Times()
+ERRORS_KEPT = 200
+TEST_BYTES = 2**29  # what a test may take besides what the judge holds already
 WorkerChoice = Sandbox | Literal["sandbox", "process-free"]
 
 
@@ -176,7 +179,8 @@ def grade(
         for step in plan:
             if step.test is None:
                 error = session.run(step)
-                errors |= {step.name: error} if error else {}
+                if error and len(errors) < ERRORS_KEPT:
+                    errors[step.name] = error
             else:
                 marks.append(judge_test(step.test, tests[step.test.key], session, seed, instance))
     manual = {cell.key: cell.points for cell in assignment.manual}
@@ -250,7 +254,7 @@ def judge_test(cell: Cell, code: Any, session: Session, seed: int, instance: Map
                 raise CheckError(f"`{name}` is {value or 'something'} and cannot be tested: a function is expected.")
             if kind != "missing":
                 names[name] = StudentFunction(session, name) if kind == "function" else value
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        with _bounded_memory(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             exec(code, names)  # without the noise of student values in the instructor's log
         session.end_test()
     except SandboxError:
@@ -259,6 +263,27 @@ def judge_test(cell: Cell, code: Any, session: Session, seed: int, instance: Map
         message = _message(problem, cell) or "the test fails"
     points = 0.0 if message else cell.points
     return Mark(cell.key, points, cell.points, cell.category, message, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """Let a test that makes too much of a student's results end in a MemoryError, on Linux.
+
+    Two small arrays that broadcast against each other may take gigabytes in a comparison.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    lines = Path("/proc/self/status").read_text().splitlines()
+    held = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (held + TEST_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def student_names(source: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -12,11 +13,29 @@ from typing import Any, Literal
 NOTEBOOK_BYTES = 10 * 2**20
 FILE_BYTES = 2**20
 MAXIMAL_CELLS = 2000
+LONGEST_ID = 200  # characters: bringing accents into one form takes quadratic time
+LONGEST_PROBLEM = 400
 BEGIN_HIDDEN, END_HIDDEN = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
 
 
 class SubmissionError(ValueError):
-    """This submission cannot be graded, and why; others can."""
+    """This submission cannot be graded, and why; others can.
+
+    The message may quote names and texts of a student; what a terminal or a page could take for an instruction is
+    replaced, because it is shown in both.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(quotable(message))
+
+
+def quotable(text: str) -> str:
+    """The beginning of a text, without what a terminal, a page or a spreadsheet could take for an instruction.
+
+    A spreadsheet whose lists are separated by semicolons begins a cell at each, whatever quotes are around it.
+    """
+    shown = (c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:LONGEST_PROBLEM])
+    return re.sub(r"[;|](?=\s*[=+\-@＝＋－＠])", "\N{REPLACEMENT CHARACTER}", "".join(shown))
 
 
 @dataclass(frozen=True)
@@ -299,12 +318,16 @@ def grader_metadata(cell: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(grader, dict):
         return {}
     key = grader.get("grade_id")
-    return grader | {"grade_id": unicodedata.normalize("NFC", key) if isinstance(key, str) else None}
+    if not isinstance(key, str) or len(key) > LONGEST_ID:
+        return grader | {"grade_id": None}
+    return grader | {"grade_id": unicodedata.normalize("NFC", key)}
 
 
 def cell_source(cell: dict[str, Any]) -> str:
+    """The text, without halves of characters, which neither a file nor a database could hold."""
     source = cell["source"]
-    return "".join(source) if isinstance(source, list) else source
+    text = "".join(source) if isinstance(source, list) else source
+    return text.encode("utf8", "replace").decode("utf8")
 
 
 def short_text(value: Any) -> str:

@@ -25,7 +25,7 @@ from ca14lib.grading import launch
 from ca14lib.grading.connection import Connection, WorkerEnded
 from ca14lib.grading.folders import remove, temporary_folder
 from ca14lib.grading.runtime import LIBRARY, build_runtime
-from ca14lib.grading.seccomp import sandbox_program, student_program
+from ca14lib.grading.seccomp import forbidden_numbers, sandbox_program, student_program
 from ca14lib.grading.worker import as_bytes
 
 NEEDED_VERSION = (0, 8)  # the first with --disable-userns
@@ -267,6 +267,10 @@ def self_test(sandbox: Sandbox) -> None:
             "finds the course's answers": [[RUNTIME, *_package_folders(), str(LIBRARY.parent)]],
             "is root, or has rights": [],
             "takes more memory than it may": [sandbox.limits.memory_bytes],
+            "sees what it should not, or may write to it": [_mounted()],
+            "sees other processes": [],
+            "has other limits than it should": [sandbox.limits.of_process()],
+            "may make system calls that are forbidden": [forbidden_numbers()],
             "starts another program": [],
         }
         worker = sandbox.start()
@@ -283,6 +287,14 @@ def self_test(sandbox: Sandbox) -> None:
             raise SandboxError(f"the self-test of the sandbox ends early: {problem}; nothing is graded") from None
         finally:
             worker.close()
+
+
+def _mounted() -> dict[str, bool]:
+    """Every place where a worker has something mounted, and whether it has to be read-only."""
+    expected = {"/": True, "/usr": True, "/etc/ld.so.cache": True, "/proc": True, "/dev": True, RUNTIME: True}
+    expected |= {str(Path("/", name)): True for name in SYSTEM_LINKS} | dict.fromkeys(MASKED, True)
+    expected |= dict.fromkeys([*_interpreter_trees(), *_libraries()], True)
+    return expected | {f"/dev/{name}": False for name in DEVICES} | {SCRATCH: False}
 
 
 PROBES = """
@@ -319,7 +331,31 @@ def probe_7():
     return bool(os.getuid() == 0 or rights or int(status["Seccomp"]) != 2)
 def probe_8(size):
     return attempt(bytearray, size)
-def probe_9():
+def probe_9(expected):
+    import re
+    trees = tuple(place + "/" for place in expected if place not in ("/", "/dev", "/student"))
+    for line in open("/proc/self/mountinfo"):
+        place, options = line.split()[4:6]
+        place = re.sub(r"\\\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place)  # spaces are written so
+        if place not in expected and not place.startswith(trees):
+            return True
+        if expected.get(place, True) and "ro" not in options.split(","):
+            return True
+    return False
+def probe_10():
+    return {name for name in os.listdir("/proc") if name.isdigit()} != {"1", str(os.getpid())}
+def probe_11(limits):
+    import resource
+    margin = {"RLIMIT_CPU": 1}
+    return any(
+        resource.getrlimit(getattr(resource, name)) != (value, value + margin.get(name, 0))
+        for name, value in limits.items()
+    )
+def probe_12(numbers):
+    import errno
+    libc = ctypes.CDLL(None, use_errno=True)
+    return any(libc.syscall(n, -1, 0, 0, 0, 0, 0) != -1 or ctypes.get_errno() != errno.EPERM for n in numbers)
+def probe_13():
     return attempt(os.execv, "/usr/bin/true", ["true"])
 """
 

@@ -106,6 +106,13 @@ def student_program(machine: str | None = None) -> bytes:
     return _assembled(program)
 
 
+def forbidden_numbers(machine: str | None = None) -> list[int]:
+    """The calls that the first program refuses, without those that would start a process where it is missing."""
+    column, _ = _machine(machine)
+    numbers = [pair[column] for name, pair in SYSTEM_CALLS.items() if name not in ("fork", "vfork")]
+    return [number for number in numbers if number is not None]
+
+
 def _machine(machine: str | None) -> tuple[int, int]:
     machine = machine or platform.machine()
     if machine not in MACHINES:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ca14lib.grading.connection import WorkerEnded
 from ca14lib.grading.notebooks import Step
 from ca14lib.grading.protocol import LENGTHS, CrossingError, frame_lengths, pack, unpack
-from ca14lib.grading.worker import Kernel
+from ca14lib.grading.worker import SHOWN_FRAMES, Kernel
 
 MESSAGE_CHARACTERS = 2000
 OUTPUT_CHARACTERS = 2**16
@@ -218,7 +218,8 @@ def _student_error(reply: Mapping[str, Any]) -> StudentError:
     """The error in a reply, all of whose fields come from student code."""
     name, message = printable_text(reply.get("type"), 100), printable_text(reply.get("message"))
     where = reply.get("where")
-    places = "; ".join(printable_text(place, 300) for place in where) if isinstance(where, list) else ""
+    kept = where[-SHOWN_FRAMES:] if isinstance(where, list) else []
+    places = "; ".join(printable_text(place, 300) for place in kept)
     text = f"{name}: {message}" + (f" ({places})" if places else "")
     for expected in EXPECTED_ERRORS:
         if name == expected.__name__:

@@ -128,6 +128,8 @@ def _lock(limits: dict[str, int], program: bytes) -> None:
     """
     import resource  # not on Windows, where only the tests of this file's other half run
 
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))  # the judge's own is lower while a test runs
     for name, value in limits.items():
         hard = value + 1 if name == "RLIMIT_CPU" else value  # a second between the signal that names it and the end
         resource.setrlimit(getattr(resource, name), (value, hard))

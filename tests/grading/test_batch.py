@@ -16,7 +16,8 @@ import pytest
 
 from ca14lib.grading import batch, sandbox
 from ca14lib.grading.batch import STOPPED, Judged, judge_all, locked, write_atomically
-from ca14lib.grading.collect import find_submissions
+from ca14lib.grading.collect import Content, find_submissions
+from ca14lib.grading.notebooks import Assignment
 from ca14lib.grading.sandbox import SandboxError
 from tests.grading import toy
 
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.usefixtures("sandbox")  # skipped where there is none
 SCRIPT = """
 import sys
 from ca14lib.grading.batch import judge_all
-from ca14lib.grading.collect import find_submissions
+from ca14lib.grading.collect import Content, find_submissions
+from ca14lib.grading.notebooks import Assignment
 folder, jobs = sys.argv[1], int(sys.argv[2])
 judge_all(find_submissions(f"{folder}/all")[0], f"{folder}/toy.ipynb", f"{folder}/marks", "a secret of the term",
           jobs=jobs, progress=False)
@@ -136,6 +138,21 @@ def test_a_submission_that_brings_down_the_judge_stops_nobody_else(course: Path)
     assert changed(before, times(course)) == {"bad"}, "it is tried again"
 
 
+def test_a_hole_in_the_judge_stops_nobody_else(
+    course: Path, assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise IndexError("\x1b[2J no such thing")
+
+    monkeypatch.setattr(batch, "grade", fails)
+    content = Content((course / "toy.ipynb").read_bytes(), {})
+    found = batch._judge(batch.Task("anna", "key", content, assignment, 1, {}))
+    assert found.ungraded
+    assert found.grade is None
+    assert "IndexError" in found.problem
+    assert "\x1b" not in found.problem
+
+
 def test_a_full_disk_leaves_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_atomically(tmp_path / "a.json", "old")
 
@@ -173,6 +190,30 @@ def test_a_dask_cluster_gives_the_same_marks(course: Path) -> None:
     ):
         there = judged(course, scheduler=cluster.scheduler_address)
     assert scores(there) == scores(here)
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from ca14lib.grading.notebooks import SubmissionError, read_assignment
+from ca14lib.grading.judge import grade
+source, submission = map(Path, sys.argv[1:])
+try:
+    grade(read_assignment(source), submission, seed=1)
+except SubmissionError:
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["[],", "{},", '"\\u0100",', '{"cell_type":"code","source":""},'])
+def test_the_largest_notebook_leaves_the_judge_below_a_gigabyte(course: Path, unit: str) -> None:
+    path = course / "hostile.ipynb"
+    path.write_text('{"cells":[' + unit * ((10 * 2**20 - 100) // len(unit)) + "0]}")
+    command = [sys.executable, "-c", MEMORY, str(course / "toy.ipynb"), str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2**20, "kilobytes"
 
 
 def kill_and_go_on(course: Path, kills: int, seed: int, longest: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -14,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from ca14lib.grading.batch import Judged
 from ca14lib.grading.collect import find_submissions, read_content
-from ca14lib.grading.exports import csv_text
 from ca14lib.grading.judge import grade
 from ca14lib.grading.notebooks import Assignment, SubmissionError, read_submission, read_texts
 from ca14lib.grading.sandbox import Sandbox
@@ -155,7 +154,6 @@ def test_of_two_entries_of_one_name_the_last_counts_and_nothing_else_changes(
     assert found.grade.score == toy.MAXIMUM
 
 
-@pytest.mark.xfail(strict=True, reason="the id of a cell is normalised at any length, which takes quadratic time")
 def test_accents_without_end_in_an_id_take_no_time(assignment: Assignment, tmp_path: Path) -> None:
     """Marks that stand in the wrong order are sorted one by one: a notebook of the allowed size took hours."""
     content = toy.notebook([*toy.cells(), toy.cell("a" + "\u0315\u0300" * 20_000, "1")])
@@ -191,10 +189,7 @@ def beyond_the_end() -> bytearray:
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(
-            without_a_name,
-            marks=pytest.mark.xfail(strict=True, reason="zipfile raises an IndexError at a name without letters"),
-        ),
+        without_a_name,
         beyond_the_end,
     ],
 )
@@ -207,7 +202,6 @@ def test_a_damaged_directory_of_an_archive_is_that_student_s_alone(
     assert found.grade is not None or "cannot be unpacked" in found.problem
 
 
-@pytest.mark.xfail(strict=True, reason="zipfile raises an IndexError at a name without letters")
 def test_archives_with_random_bytes_raise_nothing_else(assignment: Assignment, tmp_path: Path) -> None:
     good, rng = zipped({"toy.ipynb": BYTES[:300], "other/x.txt": b"x"}), np.random.default_rng(0)
     central = good.index(b"PK\x01\x02")
@@ -226,38 +220,31 @@ def test_archives_with_random_bytes_raise_nothing_else(assignment: Assignment, t
 NAMES = {
     "escapes for the terminal": "\x1b[2J\x1b]0;owned\x07",
     "a formula behind a line end": "x\n=1+1",
+    "a formula behind a separator of another country": "x;=1+1|+2; @3",
     "a direction": "\u202egnp",
     "sixty thousand letters": "a" * 60_000,
 }
 
 
-@pytest.mark.xfail(strict=True, reason="names in archives stand in the problem as they are")
 @pytest.mark.parametrize("label", NAMES)
 def test_names_in_archives_cannot_carry_instructions(label: str, assignment: Assignment, tmp_path: Path) -> None:
-    """They stand in a terminal, in tables, and on pages."""
+    """They stand in a terminal, in tables, and on pages.
+
+    Where lists are separated by semicolons, a spreadsheet begins a cell at each and does not heed our quotes.
+    """
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "anna.zip").write_bytes(zipped({f"{NAMES[label]}{n}.ipynb": BYTES for n in range(2)}))
     problem = judged(tmp_path / "all", assignment).problem
     assert problem.isprintable()
+    assert not re.search(r"[;|]\s*[=+@-]", problem)
     assert len(problem) < 1000
 
 
-@pytest.mark.xfail(strict=True, reason="the text in a notebook's metadata stands in the problem as it is")
 def test_the_name_of_an_assignment_cannot_carry_instructions(assignment: Assignment, tmp_path: Path) -> None:
     problem = judged(handed_in(tmp_path, about(assignment="\x1b[2J\n=1+1;")), assignment).problem
     assert problem.isprintable()
 
 
-@pytest.mark.xfail(strict=True, reason="only the beginning of a cell of a table is looked at")
-@pytest.mark.parametrize("separator", [";", "|", "\t", "\n", ";  "])
-def test_no_formula_hides_behind_a_separator_of_another_country(separator: str) -> None:
-    """Where a list is separated by semicolons, a spreadsheet does not heed the quotes of our tables."""
-    table = csv_text(pd.DataFrame({"problem": [f"there are x{separator}=HYPERLINK(1){separator}.ipynb"]}))
-    assert f"{separator}=" not in table
-    assert f"{separator}'=" in table
-
-
-@pytest.mark.xfail(strict=True, reason="the error of a cell is kept at the length of a header, a megabyte each")
 def test_errors_of_many_cells_stay_small(assignment: Assignment, sandbox: Sandbox, tmp_path: Path) -> None:
     """Replies that a student forges fill neither the judge's memory nor the file of marks."""
     forge = """
@@ -272,9 +259,16 @@ worker.pack = lambda message: pack({"id": message["id"], "ok": False, "where": [
     assert len(result.to_json()) < 200_000
 
 
-@pytest.mark.xfail(
-    strict=True, reason="half a character in a cell, and names that are not UTF-8, end the record of all"
-)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the judge's memory is bounded on Linux")
+def test_results_that_broadcast_against_each_other_do_not_fill_the_judge(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Two replies of 40 kB, of which a comparison makes 1.6 GB: a true one, but no test may cost the judge that."""
+    double = "def double(x):\n    return np.zeros((40_000, 1) if x else (1, 40_000), np.int8)"
+    content = toy.cells({"toy-double": double})
+    content[3]["source"] = "check_true(bool((double(0) <= double(1)).all()), 'ordered')"
+    result = grade(toy.write(tmp_path / "toy.ipynb", toy.notebook(content)), worker=sandbox, seed=1)
+    assert result.score == toy.MAXIMUM - 2
+
+
 def test_no_submission_keeps_the_others_out_of_the_gradebook(assignment: Assignment, tmp_path: Path) -> None:
     """Everything that nbgrader and its database might stumble over, recorded after one another."""
     gradebook = pytest.importorskip("ca14lib.grading.gradebook", exc_type=ImportError)
