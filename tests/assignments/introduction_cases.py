@@ -6,7 +6,9 @@ Wrong ones that differ from the reference in one place are made from it, so that
 import json
 from pathlib import Path
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "assignments" / "introduction.ipynb"
+ROOT = Path(__file__).parents[2]  # of the course, or the private folder once the sources were split off
+SOURCES = next(ROOT / folder for folder in ("notebooks/assignments", "sources") if (ROOT / folder).is_dir())
+NOTEBOOK = SOURCES / "introduction.ipynb"
 CELLS = {cell["id"]: "".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]}
 
 

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "assignments" / "multi_agent.ipynb"
+ROOT = Path(__file__).parents[2]  # of the course, or the private folder once the sources were split off
+SOURCES = next(ROOT / folder for folder in ("notebooks/assignments", "sources") if (ROOT / folder).is_dir())
+NOTEBOOK = SOURCES / "multi_agent.ipynb"
 CELLS = {cell["id"]: "".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]}
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import runpy
 import shutil
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -14,7 +14,8 @@ from ca14lib.grading.instances import ASSIGNMENTS, module_name
 from ca14lib.grading.judge import Grade, grade, student_names
 from ca14lib.grading.notebooks import Assignment, read_assignment
 
-SOURCES = Path(__file__).parents[2] / "notebooks" / "assignments"
+ROOT = Path(__file__).parents[2]  # of the course, or the private folder once the sources were split off
+SOURCES = next(ROOT / folder for folder in ("notebooks/assignments", "sources") if (ROOT / folder).is_dir())
 MUTANTS_PER_TASK, ALTERNATIVES_PER_TASK = 6, 3
 GRADER_SEEDS = range(20)
 POINTS = {"introduction": 5, "offline": 20, "safe": 15, "multi-agent": 20, "robust": 15, "evaluation": 10}
@@ -29,8 +30,10 @@ def source(name: str) -> Assignment:
     return read_assignment(SOURCES / f"{module_name(name)}.ipynb")
 
 
-def cases(name: str) -> ModuleType:
-    return importlib.import_module(f"tests.assignments.{module_name(name)}_cases")
+@functools.cache
+def cases(name: str) -> dict[str, Any]:
+    """The module of an assignment's cases, by its file: in the private folder it is in no package."""
+    return runpy.run_path(str(Path(__file__).with_name(f"{module_name(name)}_cases.py")))
 
 
 def cell_of(name: str, task: str) -> str:
@@ -42,7 +45,7 @@ def listed(kind: str) -> list[object]:
     found = []
     for name in ASSIGNMENTS:
         if (Path(__file__).parent / f"{module_name(name)}_cases.py").exists():
-            tasks = getattr(cases(name), kind)
+            tasks = cases(name)[kind]
             found += [
                 pytest.param(name, task, text, id=f"{cell_of(name, task)}: {label}")
                 for task, variants in tasks.items()
@@ -75,7 +78,7 @@ def test_another_right_solution_keeps_the_points(name: str, task: str, text: str
 def test_every_task_has_enough_cases(name: str) -> None:
     tested = {cell.key.removesuffix("-test") for cell in source(name).tests}
     for kind, least in (("MUTANTS", MUTANTS_PER_TASK), ("ALTERNATIVES", ALTERNATIVES_PER_TASK)):
-        tasks = {cell_of(name, task): variants for task, variants in getattr(cases(name), kind).items()}
+        tasks = {cell_of(name, task): variants for task, variants in cases(name)[kind].items()}
         assert set(tasks) == tested
         assert [task for task, variants in tasks.items() if len(variants) < least] == []
 

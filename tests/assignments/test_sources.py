@@ -15,14 +15,17 @@ import nbformat
 import pytest
 import yaml
 
+import ca14lib
 from ca14lib.grading.instances import ASSIGNMENTS, module_name
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "notebooks" / "assignments"
+ROOT = Path(__file__).parents[2]  # of the course, or the private folder once the sources were split off
+SOURCES = next(ROOT / folder for folder in ("notebooks/assignments", "sources") if (ROOT / folder).is_dir())
+COURSE = ROOT if (ROOT / "_toc.yml").is_file() else Path(ca14lib.__file__).parents[1]
 CATEGORIES = {"correctness", "safety and robustness", "coordination", "analysis"}
 PACKAGES = {"numpy", "torch", "scipy", "pandas", "safetensors"}  # what every student has, beside the standard library
 BEGIN_SOLUTION, END_SOLUTION = "### BEGIN SOLUTION", "### END SOLUTION"
 BEGIN_HIDDEN, END_HIDDEN = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
+LONGEST_STUB = 85  # fits into a line of the student's cell
 HEADING = re.compile(r"^## (\d+) (.+)$", re.MULTILINE)
 FACTS = re.compile(r"Difficulty (\d) of 5(?:,| ·) (\d+) minutes(?:,| ·) (\d+) points? (?:for |\()(\w+(?: and \w+)?)")
 PASSING = re.compile(r"\bPass(?:ing means|ing:|ed:)")
@@ -51,7 +54,7 @@ class Task:
 
 @functools.cache
 def source(name: str) -> Any:
-    return nbformat.read(FOLDER / f"{module_name(name)}.ipynb", as_version=4)
+    return nbformat.read(SOURCES / f"{module_name(name)}.ipynb", as_version=4)
 
 
 def grader(cell: Any) -> Any:
@@ -82,11 +85,14 @@ def code_cells(name: str) -> list[Any]:
 @functools.cache
 def chapters() -> dict[str, set[str]]:
     """Titles of the pages in the contents, whole and up to the first colon, with the headings of the page."""
-    names = re.findall(r"(?:file|root): (book/\S+)", (ROOT / "_toc.yml").read_text("utf8"))
-    assert yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))["format"] == "jb-book"
+    if not (COURSE / "_toc.yml").is_file():
+        pytest.skip("the book is not here: ca14lib is installed without the course around it")
+    contents = (COURSE / "_toc.yml").read_text("utf8")
+    names = re.findall(r"(?:file|root): (book/\S+)", contents)
+    assert yaml.safe_load(contents)["format"] == "jb-book"
     found: dict[str, set[str]] = {}
     for name in names:
-        headings = re.findall(r"^#+ (.+)$", (ROOT / f"{name}.md").read_text("utf8"), re.MULTILINE)
+        headings = re.findall(r"^#+ (.+)$", (COURSE / f"{name}.md").read_text("utf8"), re.MULTILINE)
         if headings:
             found |= {title: set(headings[1:]) for title in {headings[0], headings[0].partition(": ")[0]}}
     return found
@@ -124,7 +130,10 @@ def test_every_cell_has_an_id_of_its_own_in_the_present_format_of_nbgrader(name:
 
 @every_assignment
 def test_solutions_can_be_taken_out(name: str) -> None:
-    """Every cell to be answered has a solution between its marks, and of code a line that says what to write there."""
+    """Every cell to be answered has a solution between its marks, and of code words that say what to write there.
+
+    They are the text of ``ca14.stub``, or where there is none the summary in the docstring of the function around it.
+    """
     for cell in source(name).cells:
         key, lines = grader(cell).grade_id, [line.strip() for line in cell.source.splitlines()]
         marks = [line for line in lines if line in (BEGIN_SOLUTION, END_SOLUTION)]
@@ -135,9 +144,25 @@ def test_solutions_can_be_taken_out(name: str) -> None:
         assert marks == [BEGIN_SOLUTION, END_SOLUTION] * (len(marks) // 2), f"{key}: marks out of order"
         if cell.cell_type == "code":
             stub = cell.metadata.get("ca14", {}).get("stub", "")
-            assert stub, f"{key} says not what to write: ca14.stub is missing"
             assert "\n" not in stub
-            ast.parse(without_solution(cell.source, stub))
+            tree = ast.parse(without_solution(cell.source, stub))
+            explained = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and summary(node)]
+            assert stub or sum(map(stubs, explained)) == stubs(tree), (
+                f"{key} says not what to write: ca14.stub is missing"
+            )
+            own = [f"{node.name}: {summary(node)}" for node in explained]
+            for words in [stub] if stub else own:
+                assert len(words) <= LONGEST_STUB, f"{key}: {words!r}"
+
+
+def summary(function: ast.FunctionDef) -> str:
+    """First line of its docstring."""
+    return (ast.get_docstring(function) or "").partition("\n")[0]
+
+
+def stubs(tree: ast.AST) -> int:
+    """How many solutions are missing in a piece of code."""
+    return sum(isinstance(node, ast.Raise) for node in ast.walk(tree))
 
 
 def without_solution(text: str, stub: str) -> str:
@@ -164,6 +189,28 @@ def test_hidden_tests_can_be_taken_out(name: str) -> None:
 
 
 @every_assignment
+def test_answers_in_words_are_given_nothing_but_the_place_for_them(name: str) -> None:
+    """What stands beside the solution stays in the student version, before the words that nbgrader puts there."""
+    for cell in source(name).cells:
+        if cell.cell_type == "markdown" and grader(cell).solution:
+            assert cell.source.startswith(BEGIN_SOLUTION), grader(cell).grade_id
+            assert cell.source.endswith(END_SOLUTION), grader(cell).grade_id
+
+
+def test_all_assignments_say_in_the_same_words_how_they_work() -> None:
+    found = set()
+    for name in ASSIGNMENTS:
+        text = "\n\n".join(cell.source for cell in source(name).cells[:2])
+        (first,) = re.findall(r"^## How it works\n\n((?:.+\n)+)", text, re.MULTILINE)
+        files = source(name).metadata.ca14.files
+        handed_in = [line for line in first.splitlines() if line.startswith("Hand in `policy.safetensors`")]
+        assert len(handed_in) == len(files), name
+        found.add(first.replace("".join(f"{line}\n" for line in handed_in), ""))
+        assert "graded by hand" not in "".join(cell.source for cell in source(name).cells)
+    assert len(found) == 1
+
+
+@every_assignment
 def test_tasks_are_numbered_and_stand_in_the_table_at_the_top(name: str) -> None:
     assert [task.number for task in tasks(name)] == list(range(1, len(tasks(name)) + 1))
     rows = [line for line in source(name).cells[0].source.splitlines() if re.match(r"\| \d", line)]
@@ -172,7 +219,7 @@ def test_tasks_are_numbered_and_stand_in_the_table_at_the_top(name: str) -> None
         first, *fields = row.strip("| ").split(" | ")
         number, _, title = first.partition(" ")
         assert number == str(task.number)
-        assert task.title.lower().endswith(title.lower()), row
+        assert task.title == title, row
         difficulty, minutes, points, category = task.facts()
         stated = " ".join(fields).replace(" of 5", "")
         assert [int(number) for number in re.findall(r"\d+", stated)] == [difficulty, minutes, points], row
@@ -214,6 +261,7 @@ def test_messages_point_at_chapters_that_exist(name: str) -> None:
     for cell in code_cells(name):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert 'book, "' not in node.value, f"{grader(cell).grade_id}: write 'Book: CHAPTER, SECTION'"
                 for place in re.findall(r"Book: (.+)", node.value):
                     assert any(place.startswith(title) for title in titles), f"{grader(cell).grade_id}: {place!r}"
 
