@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check verify lab bench peers lock notebooks clean
+.PHONY: help book test check verify lab bench peers graders lock notebooks clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -51,12 +51,15 @@ bench: $(VENV)/.stamp ## time updates and environments beside their floors and p
 	$(BIN)/python -m benchmarks.team_environment_speed
 	$(BIN)/python -m benchmarks.team_speed
 	$(BIN)/python -m benchmarks.qr_dqn_speed
+	$(BIN)/python -m benchmarks.grading_batch
 	@if [ -x .venv-peers/bin/python ]; then \
 	$(BIN)/python -m benchmarks.peer_speed && $(BIN)/python -m benchmarks.peer_quality; \
 	else echo "peers were left out: make peers installs them"; fi
 	@if [ -d .venv-peers/epymarl/src ]; then \
 	$(BIN)/python -m benchmarks.team_peers; \
 	else echo "EPyMARL was left out: make peers fetches it"; fi
+	@if [ -x .venv-graders/bin/python ]; then $(BIN)/python -m benchmarks.grader_attacks; \
+	else echo "other graders were left out: make graders installs them"; fi
 
 # not on PyPI, so that it is kept as a checkout; the course's own environment has what it needs
 EPYMARL := https://github.com/uoe-agents/epymarl
@@ -69,6 +72,10 @@ peers: ## install the peers that make bench compares with, in .venv-peers
 	{ echo "EPyMARL could not be fetched: clone $(EPYMARL) into .venv-peers/epymarl by hand, then make peers again"; exit 1; }
 	@git -C .venv-peers/epymarl checkout -q $(EPYMARL_COMMIT) || \
 	{ echo "EPyMARL has no commit $(EPYMARL_COMMIT): remove .venv-peers/epymarl, then make peers again"; exit 1; }
+
+graders: ## install nbgrader and otter-grader in .venv-graders, for the attacks of make bench (they run student code unprotected)
+	$(PYTHON) -m venv .venv-graders
+	.venv-graders/bin/pip install -q -r benchmarks/grader_requirements.txt
 
 lab: $(VENV)/.stamp ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

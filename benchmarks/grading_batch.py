@@ -125,18 +125,18 @@ def measure(folder: Path, students: int, jobs: int, seed: int) -> pd.DataFrame:
             {
                 "kind": kind,
                 "submissions": len(group),
-                "points at least": group["tests"].min(),
-                "points at most": group["tests"].max(),
-                "seconds a submission": group["judged"].mean(),
+                "least_points": group["tests"].min(),
+                "most_points": group["tests"].max(),
+                "seconds_each": group["judged"].mean(),
                 "slowest": group["judged"].max(),
             }
         )
     frame = pd.DataFrame(rows)
     whole = frame["kind"] == "all"
-    frame.loc[whole, "seconds in all"] = seconds
-    frame.loc[whole, "seconds again"] = again
-    frame.loc[whole, "judge MiB"] = judge / 2**20
-    frame.loc[whole, "student MiB"] = student / 2**20
+    frame.loc[whole, "seconds"] = seconds
+    frame.loc[whole, "seconds_again"] = again
+    frame.loc[whole, "judge_mib"] = judge / 2**20
+    frame.loc[whole, "student_mib"] = student / 2**20
     return frame
 
 
