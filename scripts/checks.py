@@ -61,8 +61,12 @@ PHASES: dict[str, tuple[str, list[list[str]]]] = {
         [[PYTHON, "scripts/build_book.py"], [PYTHON, "-m", "pytest", "-q", "-m", "book", "tests/book/test_site.py"]],
     ),
     "browser": (
-        "every page in a browser, light and dark",
-        [[PYTHON, "scripts/chromium.py"], pytest("tests/book/test_browser.py", distribution="worksteal")],
+        "every page in a browser, light and dark, and a student's path from release to feedback",
+        [
+            [PYTHON, "scripts/chromium.py"],
+            [PYTHON, "scripts/bubblewrap.py"],
+            pytest("tests/grading/test_student_path.py", "tests/book/test_browser.py", distribution="worksteal"),
+        ],
     ),
     "wheel": ("the wheel in a fresh environment", [[PYTHON, "-m", "pytest", "-q", "-m", "packaging", "tests"]]),
 }

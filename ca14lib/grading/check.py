@@ -24,6 +24,10 @@ class CheckError(AssertionError):
         super().__init__(message if hint == message else f"{message} {hint}".strip())
         self.hint = hint
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message, without the inside of this file before it."""
+        return [f"CheckError: {self}"]
+
 
 def check_close(
     actual: Any, expected: Any, *, rtol: float = 1e-6, atol: float = 1e-8, name: str = "result", hint: str = ""
