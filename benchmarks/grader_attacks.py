@@ -493,6 +493,7 @@ def main() -> None:
             modules=["ca14lib.grading.judge", "ca14lib.grading.feedback"],
             graders=versions, meanings=MEANINGS, settings=SETTINGS, left_out=LEFT_OUT,
         )  # fmt: skip
+        write_counts(table)
 
 
 if __name__ == "__main__":
