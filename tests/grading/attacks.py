@@ -213,13 +213,14 @@ except OSError:
 """
     + WRONG,
     "reads what belongs to others": """
-import os
-outside = "/etc/shadow /etc/passwd /root /home /proc/1/environ /sys /var /tmp ../submitted"
+import os, sys
+packages = [os.path.dirname(np.__file__), sys.base_prefix]
+outside = "/etc/shadow /etc/passwd /root /home /sys /var /tmp ../submitted"
 for path in outside.split():
     try:
-        os.listdir(path) if os.path.isdir(path) else open(path).read()
-        if os.listdir(path) != [".pyenv"]:
-            print("LEAKED", path, os.listdir(path))
+        names = os.listdir(path) if os.path.isdir(path) else [open(path).read()]
+        if not all(any(place.startswith(f"{path}/{name}/") for place in packages) for name in names):
+            print("LEAKED", path, names)
     except OSError:
         pass
 """
@@ -377,10 +378,12 @@ for _ in range(4):
 """
     + WRONG,
     "reads the process that started it": """
-import os
+import os, sys
+packages = [os.path.dirname(np.__file__), sys.base_prefix]
 found = os.listdir("/proc/1/root") + os.listdir("/proc/1/cwd/..")
-if {"home", "tmp", "var", "etc/passwd"} & set(found):
-    print("LEAKED", found)
+for name in {"home", "tmp", "var", "etc/passwd"} & set(found):
+    if not any(place.startswith(f"/{name}/") for place in packages):
+        print("LEAKED", found)
 for name in os.listdir("/proc/1/fd"):
     if os.readlink(f"/proc/1/fd/{name}").startswith("/") and "null" not in os.readlink(f"/proc/1/fd/{name}"):
         print("LEAKED", os.readlink(f"/proc/1/fd/{name}"))

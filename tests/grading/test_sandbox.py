@@ -70,7 +70,12 @@ def without_limit(name: str):
     [
         ("sandbox_program", lambda: ALLOW_ALL, "starts a process"),
         ("student_program", lambda: ALLOW_ALL, "ends early"),
-        ("bubblewrap_command", with_tree("/tmp", "--bind"), "reads a file of the grader"),
+        pytest.param(
+            "bubblewrap_command",
+            with_tree("/tmp", "--bind"),
+            "reads a file of the grader",
+            marks=pytest.mark.skipif(sys.prefix.startswith("/tmp/"), reason="the environment itself lies in /tmp"),
+        ),
         ("bubblewrap_command", without("--remount-ro"), "does not start|writes outside"),
         ("Limits.of_process", without_limit("RLIMIT_AS"), "takes more memory than it may"),
     ],
