@@ -167,10 +167,18 @@ def grade(
             )  # fmt: skip
         except (SandboxError, RuntimeError) as problem:
             raise ValueError(str(problem)) from problem
+        except KeyboardInterrupt:
+            _warn("stopped; marks that were written stay, and the same command goes on with what is missing")
+            raise
     console.print(_grades(graded))
     for text in graded.ignored:
         _say(f"not graded: {text}")
-    for kind, path in {"reports": graded.reports, "feedback": course / "feedback"}.items():
+    handed_in = {result.student for result in graded.results}
+    if students is not None and (others := sorted(handed_in - set(students))):
+        _warn(f"not on the roster, but graded: {', '.join(others)}; is a folder or an archive misspelt?")
+    if late is not None and (others := sorted(set(late.submitted) - handed_in - set(students or ()))):
+        _warn(f"in {times}, but neither graded nor on the roster: {', '.join(others)}; is an id misspelt?")
+    for kind, path in {"reports": graded.reports, "feedback": course.resolve() / "feedback"}.items():
         _say(f"{kind}: {path}")
     if any(result.needs_marking for result in graded.results):
         _say(f"answers wait for marks by hand: open formgrader with `jupyter lab` in {course}, then run this again")
@@ -189,8 +197,10 @@ def _one_line() -> Iterator[None]:
     """
     try:
         yield
-    except (FileNotFoundError, FileExistsError):
-        raise
+    except (FileNotFoundError, FileExistsError) as problem:
+        if problem.errno is None:  # raised here, in words
+            raise
+        raise ValueError(f"{problem.filename}: {problem.strerror}") from problem
     except ModuleNotFoundError as problem:
         raise ImportError(f"{NEEDS_GRADING} ({problem})") from None
     except OSError as problem:

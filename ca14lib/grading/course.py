@@ -1,5 +1,6 @@
 """Grading an assignment of a course from the folder of submissions to reports: what ``ca14 grade`` does."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import nbformat
 from tqdm.auto import tqdm
 
-from ca14lib.grading.batch import Judged, judge_all, locked
+from ca14lib.grading.batch import Judged, judge_all, locked, write_atomically
 from ca14lib.grading.collect import find_submissions
 from ca14lib.grading.exports import write_reports
 from ca14lib.grading.notebooks import Assignment, read_assignment
@@ -83,6 +84,7 @@ def grade_course(
     course, source = Path(course).resolve(), find_source(source, name)
     found, ignored = find_submissions(submissions)
     with locked(course):
+        _same_secret(course, secret)
         gradebook = CourseGradebook(course)
         policy = gradebook.set_late_policy(read_assignment(source), late)
         assignment = gradebook.set_assignment(source)
@@ -98,6 +100,25 @@ def grade_course(
             _write_similarity(judged, assignment, gradebook.released(assignment), reports)
     ungraded = [one.student for one in judged if one.ungraded]
     return Graded(assignment, results, ignored, reports, ungraded)
+
+
+def _same_secret(course: Path, secret: str) -> None:
+    """Hold that the folder of the course was begun with this secret: another one draws other instances.
+
+    Raises:
+        ValueError: If it was another, or is empty.
+    """
+    if not secret:
+        raise ValueError("the secret of the term is empty: expected the one that instances were released with")
+    stamp = course / "secret.sha256"
+    digest = hashlib.sha256(f"course {secret}".encode()).hexdigest()
+    if not stamp.is_file():
+        write_atomically(stamp, digest)
+    elif stamp.read_text("utf8") != digest:
+        raise ValueError(
+            f"this is not the secret with which {course} was graded so far, so that nobody's instance would be the one "
+            "that was handed out: name that secret, or another folder of the course for another term"
+        )
 
 
 def _write_feedback(results: list[Result], judged: Sequence[Judged], assignment: Assignment, course: Path) -> None:
@@ -123,6 +144,9 @@ def _write_similarity(judged: Sequence[Judged], assignment: Assignment, released
             submissions[one.student] = texts
     notebook = nbformat.read(released, as_version=4)
     given = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    # students' cells are compared one behind the other, so that runs from one into the next are given, too
+    own_cells = (cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id") in own)
+    given.append("\n".join(cell.source.strip("\n") for cell in own_cells))
     reference = {cell.key: cell.source for cell in assignment.cells if cell.key in own}
     report = similarity_report(submissions, given=given, reference=reference, title=assignment.name, progress=False)
     report.write(reports / "similarity.html")

@@ -1,10 +1,11 @@
-"""Routes through the course and the map of its chapters agree with the contents, the pages and the assignments."""
+"""Routes, the map of the chapters and the pages on assignments agree with the book, the assignments and the grader."""
 
 from __future__ import annotations
 
 import json
 import re
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ from book.assignments.figures.chapter_map import (
     everything_before,
     section,
 )
+from ca14lib.grading.commands import check, grade, release, split
+from ca14lib.grading.connection import OUTPUT_ALLOWED
+from ca14lib.grading.notebooks import FILE_BYTES, NOTEBOOK_BYTES
+from ca14lib.grading.protocol import FRAME_BYTES, HEADER_BYTES
+from ca14lib.grading.sandbox import NEEDED_VERSION, Limits
+from ca14lib.grading.session import Times
+from ca14lib.grading.similarity import RUN, similarity_report
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
@@ -254,3 +262,41 @@ def test_the_overview_says_of_an_assignment_what_its_notebook_says(name: str) ->
     listed = re.search(rf"^### {name}$(.*?)(?=^##)", overview, re.MULTILINE | re.DOTALL)
     assert listed
     assert re.findall(r"^\| \d.*\|$", listed[1], re.MULTILINE) == tasks(name)
+
+
+GRADER_LIMITS = [
+    ("instructors", r"(\d+) GiB of address space", Limits().memory_bytes / 2**30),
+    ("instructors", r"(\d+) s of processor time", Limits().processor_seconds),
+    ("instructors", r"(\d+) threads", Limits().threads),
+    ("instructors", r"(\d+) open files", Limits().open_files),
+    ("instructors", r"(\d+) MiB of files", Limits().scratch_bytes / 2**20),
+    ("instructors", r"(\d+) MiB of output", OUTPUT_ALLOWED / 2**20),
+    ("instructors", r"(\d+) s for a call", Times().call),
+    ("instructors", r"(\d+) s for the calls of a test", Times().test),
+    ("instructors", r"(\d+) s for a cell", Times().cell),
+    ("instructors", r"(\d+) s for a submission", Times().submission),
+    ("instructors", r"(\w+) restarts", {3: "three"}.get(Times().restarts)),
+    ("instructors", r"at most (\d+) MiB and \d+ MiB", HEADER_BYTES / 2**20),
+    ("instructors", r"at most \d+ MiB and (\d+) MiB", FRAME_BYTES / 2**20),
+    ("instructors", r"runs of at least (\d+) characters", RUN),
+    ("instructors", r"share at least (\d+)%", 100 * signature(similarity_report).parameters["threshold"].default),
+    ("instructors", r"bubblewrap (\d+\.\d+) or newer", ".".join(map(str, NEEDED_VERSION))),
+    ("students", r"notebook may have up to (\d+) MiB", NOTEBOOK_BYTES / 2**20),
+    ("students", r"any other file (\d+) MiB", FILE_BYTES / 2**20),
+    ("students", r"no answer within (\d+) s", Times().call),
+]
+
+
+@pytest.mark.parametrize(("page", "pattern", "value"), GRADER_LIMITS)
+def test_limits_that_a_page_states_are_those_of_the_grader(page: str, pattern: str, value: float | str) -> None:
+    stated = re.findall(pattern, text(f"assignments/{page}"))
+    assert len(stated) == 1
+    assert stated[0] == (value if isinstance(value, str) else f"{value:g}")
+
+
+def test_options_that_the_pages_name_are_those_of_the_commands() -> None:
+    known = {name for command in (grade, release, check, split) for name in signature(command).parameters}
+    options = {f"--{name.replace('_', '-')}" for name in known} | {"--zip"}
+    for page in ("instructors", "students"):
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text(f"assignments/{page}")))
+        assert named <= options, f"{page}: {named - options}"

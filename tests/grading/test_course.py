@@ -125,6 +125,15 @@ def test_a_mark_by_hand_and_a_resubmission_meet(term: Path) -> None:
     assert {student: result.test_score for student, result in found.items()} == EXPECTED | {"anna": 8}
 
 
+def test_another_secret_than_that_of_the_first_run_is_refused(term: Path) -> None:
+    graded(term)
+    before = {path: path.stat().st_mtime_ns for path in (term / "course" / "marks").rglob("*.json")}
+    options = {"source": term / "sources", "secret": "another " + SECRET, "progress": False}
+    with pytest.raises(ValueError, match="not the secret"):
+        grade_course(term / "all", "toy", term / "course", **options)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 @pytest.mark.parametrize(
     "change, said",
     [
