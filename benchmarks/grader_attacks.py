@@ -33,8 +33,9 @@ import pandas as pd
 from benchmarks.grader_attack_cells import LEFT_OUT, NOT_APPLICABLE_TO, OTHER, SCRIPT, Attack, attacks
 from benchmarks.peer_speed import ROOT
 from ca14lib.experiments import write_results
-from ca14lib.grading.batch import Judged, write_atomically
+from ca14lib.grading.batch import Judged
 from ca14lib.grading.feedback import feedback_page
+from ca14lib.grading.folders import replace_file
 from ca14lib.grading.judge import Grade, grade
 from ca14lib.grading.notebooks import SubmissionError, read_assignment, read_texts
 from ca14lib.grading.results import Result
@@ -477,7 +478,7 @@ def main() -> None:
                 row[name] = verdict(observed)
                 seen.append(f"{name} {time.monotonic() - begun:.1f} s {observed}")
                 if name != "course":
-                    write_atomically(kept, json.dumps({"attack": attack.label, "verdict": row[name]}) + "\n")
+                    replace_file(kept, json.dumps({"attack": attack.label, "verdict": row[name]}) + "\n")
                 if not options.keep:
                     shutil.rmtree(place, ignore_errors=True)
             rows.append(row)

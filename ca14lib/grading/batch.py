@@ -21,7 +21,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from tqdm.auto import tqdm
 
 from ca14lib.grading.collect import Content, HandedIn, read_content
-from ca14lib.grading.folders import held_folder, remove_leftovers
+from ca14lib.grading.folders import held_folder, remove_leftovers, replace_file
 from ca14lib.grading.instances import draw_instance, module_name, seed_for
 from ca14lib.grading.judge import Grade, compile_test, grade
 from ca14lib.grading.notebooks import (
@@ -179,28 +179,9 @@ def judge_all(
     finished = _judged(missing, assignment, common, secret, jobs or os.cpu_count() or 1, scheduler)
     bar = tqdm(finished, total=len(submissions), initial=len(done), unit="submission", disable=not progress)
     for judged in bar:
-        write_atomically(folder / f"{judged.student}.json", judged.to_json())
+        replace_file(folder / f"{judged.student}.json", judged.to_json())
         done[judged.student] = judged
     return [done[submission.student] for submission in submissions]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that at every moment either the old or the new one is there.
-
-    Raises:
-        OSError: If it cannot be written; the old one stays.
-    """
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with partial.open("w", encoding="utf8", errors="surrogatepass") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _key(submission: HandedIn, assignment: Assignment, common: str, secret: str) -> tuple[str, Content | None, str]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import nbformat
 from tqdm.auto import tqdm
 
-from ca14lib.grading.batch import Judged, judge_all, locked, write_atomically
+from ca14lib.grading.batch import Judged, judge_all, locked
 from ca14lib.grading.collect import find_submissions
 from ca14lib.grading.exports import write_reports
+from ca14lib.grading.folders import replace_file
 from ca14lib.grading.notebooks import Assignment, read_assignment
 from ca14lib.grading.results import Result
 from ca14lib.grading.roster import Student
@@ -113,7 +114,7 @@ def _same_secret(course: Path, secret: str) -> None:
     stamp = course / "secret.sha256"
     digest = hashlib.sha256(f"course {secret}".encode()).hexdigest()
     if not stamp.is_file():
-        write_atomically(stamp, digest)
+        replace_file(stamp, digest)
     elif stamp.read_text("utf8") != digest:
         raise ValueError(
             f"this is not the secret with which {course} was graded so far, so that nobody's instance would be the one "

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ca14lib.grading.folders import replace_file
 from ca14lib.grading.results import Result
 from ca14lib.grading.roster import Student, clashing_students, same_folder, student_id
 
@@ -248,7 +249,7 @@ def write_reports(
     for path, text in [(folder / name, text) for name, text in files.items()] + [
         (gradescope / name, text) for name, text in details.items()
     ]:
-        _replace(path, text)
+        replace_file(path, text)
     kept = {same_folder(name) for name in details}
     for path in gradescope.iterdir():
         if path.suffix in (".json", ".part") and same_folder(path.name) not in kept and not path.is_dir():
@@ -318,13 +319,3 @@ def _encodable(text: str) -> str:
 
 def _rounded(points: float) -> float:
     return round(float(points), DIGITS)
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import nbformat
 
-from ca14lib.grading.batch import Judged, write_atomically
+from ca14lib.grading.batch import Judged
+from ca14lib.grading.folders import replace_file
 from ca14lib.grading.instances import module_name
 from ca14lib.grading.notebooks import Assignment, Cell
 from ca14lib.grading.results import Result
@@ -114,7 +115,7 @@ def write_feedback(
         text = feedback_page(result, one, assignment, headings)
         if not path.is_file() or path.read_text("utf8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text)
+            replace_file(path, text)
         paths.append(path)
     return paths
 

@@ -1,4 +1,4 @@
-"""Temporary folders that the next grader clears away where this one was killed."""
+"""What a kill leaves behind: files that are replaced whole, and temporary folders that the next grader clears away."""
 
 import contextlib
 import os
@@ -32,6 +32,29 @@ def held_folder() -> Iterator[Path]:
     finally:
         remove(folder)
         alive.close()
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file so that at every moment either the old or the new one is there.
+
+    Args:
+        path: The file; its folder has to be there.
+        content: Bytes, or text that is written in UTF-8 as it is.
+    Raises:
+        OSError: If it cannot be written; the old one stays.
+    """
+    data = content.encode("utf8", "surrogatepass") if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def remove(folder: Path) -> None:

@@ -28,44 +28,21 @@ from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde, GenerateAssignment
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import (
-    CheckCellMetadata,
-    ClearHiddenTests,
-    ClearOutput,
-    ComputeChecksums,
-    LimitOutput,
-    LockCells,
-    NbGraderPreprocessor,
-    SaveAutoGrades,
-    SaveCells,
-)
+from nbgrader.preprocessors import NbGraderPreprocessor
 from sqlalchemy.exc import SAWarning
 from traitlets import Unicode
 from traitlets.config import Config
 
-from ca14lib.grading.batch import Judged, write_atomically
+from ca14lib.grading.batch import Judged
+from ca14lib.grading.folders import replace_file
 from ca14lib.grading.instances import module_name
 from ca14lib.grading.notebooks import Assignment, read_assignment
 from ca14lib.grading.release import student_version
 from ca14lib.grading.results import Result
 from ca14lib.grading.roster import student_id
 
-CONFIGURATION = '''\
-"""Configuration of nbgrader in this course. Student code is run by `ca14 grade` alone, in its sandbox."""
-
-from pathlib import Path
-
-c = get_config()  # noqa: F821
-c.CourseDirectory.root = str(Path(__file__).parent)
-c.CourseDirectory.db_url = f"sqlite:///{Path(__file__).parent}/gradebook.db"
-c.Autograde.autograde_preprocessors = [
-    "ca14lib.grading.gradebook.JudgeMarks",
-    "nbgrader.preprocessors.LimitOutput",
-    "nbgrader.preprocessors.SaveAutoGrades",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
-c.JudgeMarks.folder = str(Path(__file__).parent / "marks")
-c.GenerateAssignment.preprocessors = [
+# by name, as they also stand in the configuration for whoever starts nbgrader by hand
+SETTING_UP = (
     "nbgrader.preprocessors.LockCells",
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.CheckCellMetadata",
@@ -74,7 +51,24 @@ c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.ClearHiddenTests",
     "nbgrader.preprocessors.ComputeChecksums",
     "nbgrader.preprocessors.CheckCellMetadata",
-]
+)
+RECORDING = (
+    "ca14lib.grading.gradebook.JudgeMarks",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.CheckCellMetadata",
+)
+CONFIGURATION = f'''\
+"""Configuration of nbgrader in this course. Student code is run by `ca14 grade` alone, in its sandbox."""
+
+from pathlib import Path
+
+c = get_config()  # noqa: F821
+c.CourseDirectory.root = str(Path(__file__).parent)
+c.CourseDirectory.db_url = f"sqlite:///{{Path(__file__).parent}}/gradebook.db"
+c.Autograde.autograde_preprocessors = {list(RECORDING)}
+c.JudgeMarks.folder = str(Path(__file__).parent / "marks")
+c.GenerateAssignment.preprocessors = {list(SETTING_UP)}
 c.GenerateFeedback.preprocessors = [
     "nbgrader.preprocessors.ClearHiddenTests",
     "nbgrader.preprocessors.GetGrades",
@@ -229,7 +223,7 @@ class CourseGradebook:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # marks of a class are nobody else's business
         configuration = self.folder / "nbgrader_config.py"
         if not configuration.exists():
-            write_atomically(configuration, CONFIGURATION)
+            replace_file(configuration, CONFIGURATION)
         self._url = f"sqlite:///{self.folder}/gradebook.db"
         if (
             shutil.which("alembic") is None
@@ -262,24 +256,15 @@ class CourseGradebook:
             return assignment
         self._fit_cells(assignment)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, text)
+        replace_file(target, text)
         converter = GenerateAssignment(
             coursedir=self._course(assignment.name),
             force=True,
-            preprocessors=[
-                LockCells,
-                ClearOutput,
-                CheckCellMetadata,
-                ComputeChecksums,
-                SaveCells,
-                ClearHiddenTests,
-                ComputeChecksums,
-                CheckCellMetadata,
-            ],
+            preprocessors=list(SETTING_UP),
         )
         self._run(converter, f"the assignment {assignment.name}")
         stamp.parent.mkdir(exist_ok=True)
-        write_atomically(stamp, digest)  # last: a kill before it makes all of this again
+        replace_file(stamp, digest)  # last: a kill before it makes all of this again
         return assignment
 
     def released(self, assignment: Assignment) -> Path:
@@ -308,13 +293,13 @@ class CourseGradebook:
             submitted = self.folder / "submitted" / one.student / assignment.name / name
             submitted.parent.mkdir(parents=True, exist_ok=True)
             notebook = _shown(nbformat.reads(released, as_version=4), assignment, one)
-            write_atomically(submitted, nbformat.writes(notebook))
+            replace_file(submitted, nbformat.writes(notebook))
             config = Config({"JudgeMarks": {"folder": str(self.folder / "marks")}})
             converter = _Autograde(
                 coursedir=self._course(assignment.name),
                 force=True,
                 config=config,
-                autograde_preprocessors=[JudgeMarks, LimitOutput, SaveAutoGrades, CheckCellMetadata],
+                autograde_preprocessors=list(RECORDING),
             )
             converter.one_student = one.student
             try:
@@ -330,7 +315,7 @@ class CourseGradebook:
         if policy is None:
             return LatePolicy.from_json(path.read_text("utf8")) if path.is_file() else None
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, policy.to_json())
+        replace_file(path, policy.to_json())
         return policy
 
     def results(

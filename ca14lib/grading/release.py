@@ -33,6 +33,7 @@ from nbgrader.preprocessors import (
 )
 from tqdm.auto import tqdm
 
+from ca14lib.grading.folders import replace_file
 from ca14lib.grading.instances import draw_instance, module_name
 from ca14lib.grading.judge import student_names
 from ca14lib.grading.notebooks import BEGIN_HIDDEN, END_HIDDEN, read_assignment
@@ -500,24 +501,6 @@ def _hash(content: bytes) -> str:
 def _digest(path: Path) -> str:
     """Hash of a file, empty where there is none."""
     return _hash(path.read_bytes()) if path.is_file() else ""
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old or the new one is there.
-
-    Raises:
-        OSError: If it cannot be written; the old one stays.
-    """
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ca14lib.grading.folders import replace_file
+
 RUN = 25  # characters of reduced code, about nine tokens: the shortest run that counts; copydetect's default
 LEAST = 100  # characters of reduced code of a student's own: of fewer, no share is stated
 LONGEST = 100_000  # characters of a student's text; the rest is not compared
@@ -64,10 +66,7 @@ class SimilarityReport:
 
     def write(self, path: str | Path) -> None:
         """Write the page, atomically."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(self.page, encoding="utf-8")
-        partial.replace(path)
+        replace_file(Path(path), self.page)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ca14lib.grading import batch, sandbox
-from ca14lib.grading.batch import STOPPED, Judged, judge_all, locked, write_atomically
+from ca14lib.grading.batch import STOPPED, Judged, judge_all, locked
 from ca14lib.grading.collect import Content, find_submissions
 from ca14lib.grading.notebooks import Assignment
 from ca14lib.grading.sandbox import SandboxError
@@ -151,19 +150,6 @@ def test_a_hole_in_the_judge_stops_nobody_else(
     assert found.grade is None
     assert "IndexError" in found.problem
     assert "\x1b" not in found.problem
-
-
-def test_a_full_disk_leaves_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(tmp_path / "a.json", "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(batch.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(tmp_path / "a.json", "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    assert (tmp_path / "a.json").read_text() == "old"
 
 
 def test_a_file_that_holds_no_marks_is_none() -> None:

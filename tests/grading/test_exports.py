@@ -309,7 +309,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("ca14lib.grading.folders.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_reports([result(late_penalty=1.0)], tmp_path)
     assert (tmp_path / "grades.csv").read_text() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -59,3 +60,16 @@ def test_what_lies_in_a_place_for_mounts_is_never_removed() -> None:
     alive.close()
     assert folders.remove_leftovers() == 1
     assert (folder / "mounts" / "0" / "python").exists()
+
+
+def test_a_full_disk_leaves_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders.replace_file(tmp_path / "a.json", "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(folders.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        folders.replace_file(tmp_path / "a.json", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
